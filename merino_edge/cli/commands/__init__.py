@@ -1,0 +1,1 @@
+"""One verb, one file: `configure(parser)` and `run(args) -> exit code`."""

@@ -1,0 +1,36 @@
+"""The list of commands: name, module, machine, one line of help. Imports nothing.
+
+A host command written in modern Python would die in a SyntaxError on a board's Python 3.6, so
+``main`` looks here first and says where the command belongs.
+"""
+
+from typing import NamedTuple, Tuple
+
+
+class Command(NamedTuple):
+    """One verb of the command line.
+
+    Attributes:
+        name: What people type.
+        module: Below ``merino_edge.cli.commands``.
+        machine: "host" (workstation), "device" (board) or "both".
+        summary: One line of help.
+    """
+
+    name: str
+    module: str
+    machine: str
+    summary: str
+
+
+COMMANDS = (
+    Command("search", "search", "host", "find an architecture under a budget"),
+    Command("train", "train", "host", "train an architecture on text"),
+    Command("import", "import_model", "host", "turn other people's weights into a checkpoint"),
+    Command("build", "build", "both", "make a bundle that a machine can run"),
+    Command("run", "run", "both", "generate text with a bundle"),
+    Command("bench", "bench", "both", "time prefill and decode of a bundle"),
+    Command("inspect", "inspect_bundle", "both", "say what a bundle holds"),
+    Command("verify", "verify", "both", "check a bundle: files, graph, golden tokens"),
+    Command("doctor", "doctor", "both", "check this machine and say what to mend"),
+)  # type: Tuple[Command, ...]

@@ -1,0 +1,118 @@
+"""Parameters, FLOPs and bytes of a decoder, one small function a formula.
+
+Conventions, everywhere in merino-edge: FLOPs = 2 x MACs, matrix products only (norms, softmax,
+activations and biases are a percent or two, and differ by implementation); attention is counted
+full, not halved for causality, because that is what the graph computes. *Stored* counts a shared
+block once; *executed* counts it ``depth`` times: sharing saves memory, not arithmetic.
+
+Nothing here knows a device; ``latency.py`` turns these counts into milliseconds.
+"""
+
+from math import prod
+
+from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.manifest import KVCacheSpec
+from merino_edge.formats.weights import weight_shapes
+
+PAPER_SEQ_LEN = 1024  # the convention we use for "160 GFLOPs": one prefill of 1024 tokens
+
+
+def n_params(a: Architecture) -> int:
+    """Stored parameters: every tensor once, embeddings included."""
+    return sum(prod(shape) for shape in weight_shapes(a).values())
+
+
+def n_params_executed(a: Architecture) -> int:
+    """Parameters of the same decoder without sharing: a block counts ``depth`` times."""
+    shared = sum((block.depth - 1) * block_matrix_params(a, b) for b, block in enumerate(a.blocks))
+    return n_params(a) + shared
+
+
+def block_matrix_params(a: Architecture, index: int) -> int:
+    """Stored parameters of one block without its norms: what each application reads."""
+    prefixes = tuple(f"blocks.{index}.{part}." for part in ("attn", "ffn"))
+    shapes = weight_shapes(a)
+    return sum(prod(shape) for name, shape in shapes.items() if name.startswith(prefixes))
+
+
+def linear_macs_per_token(a: Architecture) -> int:
+    """MACs of all weight matrices of the body for one token (no embedding, no head)."""
+    macs = 0
+    for block in a.blocks:
+        attention = block.d_model * (block.qkv_dim + block.n_head * block.head_dim)
+        ffn = block.d_model * block.d_ff * (3 if a.gated_ffn else 2)
+        macs += block.depth * (attention + ffn)
+    return macs + sum(before * after for before, after in a.joints().values())
+
+
+def head_macs(a: Architecture) -> int:
+    """MACs of one row of logits: the joint to the embedding's width, and the vocabulary."""
+    last = a.blocks[-1].d_model
+    joint = last * a.embed_dim if last != a.embed_dim else 0
+    return joint + a.vocab_size * a.embed_dim
+
+
+def attention_macs(a: Architecture, q_len: int, kv_len: int) -> int:
+    """MACs of the scores and of the weighted sum of values, over all layers."""
+    return sum(2 * q_len * kv_len * b.n_head * b.head_dim * b.depth for b in a.blocks)
+
+
+def forward_flops(a: Architecture, q_len: int, kv_len: int, n_logits: int) -> int:
+    """FLOPs of one call of the graph.
+
+    Args:
+        a: The decoder.
+        q_len: Tokens that go in.
+        kv_len: Tokens attended to, the new ones included.
+        n_logits: Rows of logits that come out.
+    """
+    body = q_len * linear_macs_per_token(a) + attention_macs(a, q_len, kv_len)
+    return 2 * (body + n_logits * head_macs(a))
+
+
+def prefill_flops(a: Architecture, seq_len: int = PAPER_SEQ_LEN, n_logits: int = 0) -> int:
+    """FLOPs of a prompt in one call. The default is our "paper" convention: body only, 1024 tokens."""
+    return forward_flops(a, seq_len, seq_len, n_logits)
+
+
+def decode_flops_per_token(a: Architecture, context_len: int) -> int:
+    """FLOPs of one generated token when ``context_len`` tokens (itself included) are attended to."""
+    return forward_flops(a, 1, context_len, 1)
+
+
+def kv_cache_spec(a: Architecture, context_len: int, dtype: str = "float32") -> KVCacheSpec:
+    """The cache of a decoder: sharing weights does not share a cache, so one entry per layer."""
+    layers = [(block.n_kv_head, block.head_dim) for _, _, block in a.layers()]
+    return KVCacheSpec(layers=layers, context_len=context_len, dtype=dtype)
+
+
+def kv_bytes_per_token(a: Architecture, bytes_per_value: int) -> int:
+    """Bytes of keys and values that one token adds, over all layers."""
+    return sum(2 * b.n_kv_head * b.head_dim * b.depth for b in a.blocks) * bytes_per_value
+
+
+def decode_traffic_bytes(
+    a: Architecture,
+    context_len: int,
+    bytes_per_weight: float,
+    bytes_per_value: int,
+    block_cache_bytes: int = 0,
+) -> float:
+    """Bytes that one generated token reads from memory.
+
+    Args:
+        a: The decoder.
+        context_len: Rows of the cache that are read.
+        bytes_per_weight: Of the stored weights; may be fractional (4.5 bits).
+        bytes_per_value: Of the cache.
+        block_cache_bytes: Size of the cache that keeps a block between its applications. A block
+            that fits is read once; one that does not is read ``depth`` times. 0 for the Jetson
+            Nano, whose GPU has 256 KB of L2.
+    """
+    weights = float(a.vocab_size * a.embed_dim)
+    weights += sum(before * after for before, after in a.joints().values())
+    for index, block in enumerate(a.blocks):
+        stored = block_matrix_params(a, index)
+        stays = stored * bytes_per_weight <= block_cache_bytes
+        weights += stored * (1 if stays else block.depth)
+    return weights * bytes_per_weight + context_len * kv_bytes_per_token(a, bytes_per_value)

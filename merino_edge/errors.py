@@ -1,0 +1,170 @@
+"""Every error a user can cause or meet, in one tree.
+
+The one idea: an error is a sentence with the values in it, a note with the facts, and a hint
+with the command that helps. The command line prints those three lines and exits with the
+class's own code; anything that is *not* in this tree is a bug of ours and shows its traceback.
+
+::
+
+    MerinoError                        exit 1
+    ├─ UsageError                           2   options that do not go together
+    ├─ SpecError (ValueError)               2   an architecture, budget or config breaks its rules
+    ├─ BudgetError                          6   nothing fits; .closest and .violations
+    ├─ FormatError                          8   a file is not what it claims; .path and .field
+    │  ├─ SchemaVersionError                3   written by another version
+    │  └─ ChecksumError                     8   changed since it was made
+    ├─ UnsupportedError                     3   a real thing that this version cannot take
+    ├─ ParityError                          5   the export disagrees with the reference
+    ├─ MissingDependencyError (ImportError) 1   which package, which machine, how to get it
+    ├─ EngineError                          3   TensorRT or ONNX Runtime refused a graph
+    ├─ DeviceMemoryError                    4   .needed_bytes, .free_bytes
+    └─ SessionError                         1   context full, session closed, bad token
+
+This module knows nothing of the rest of the package.
+"""
+
+from typing import Any, Optional, Sequence
+
+
+class MerinoError(Exception):
+    """Base of all errors that are meant for a person.
+
+    Args:
+        message: What happened, with the values.
+        note: The facts around it.
+        hint: What to do, best a command.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, note: Optional[str] = None, hint: Optional[str] = None):
+        super().__init__(message)
+        self.message = message
+        self.note = note
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.note:
+            lines.append("Note: " + self.note)
+        if self.hint:
+            lines.append("Hint: " + self.hint)
+        return "\n".join(lines)
+
+
+class UsageError(MerinoError):
+    """Options that are wrong, or do not go together."""
+
+    exit_code = 2
+
+
+class SpecError(MerinoError, ValueError):
+    """An architecture, budget or configuration breaks its own rules."""
+
+    exit_code = 2
+
+
+class BudgetError(MerinoError):
+    """No candidate satisfies the budget; holds the closest one and what it violates."""
+
+    exit_code = 6
+
+    def __init__(
+        self,
+        message: str,
+        closest: Any = None,
+        violations: Sequence[Any] = (),
+        note: Optional[str] = None,
+        hint: Optional[str] = None,
+    ):
+        super().__init__(message, note, hint)
+        self.closest = closest
+        self.violations = violations
+
+
+class FormatError(MerinoError):
+    """A file is not what it claims to be; holds its path and, if known, the field."""
+
+    exit_code = 8
+
+    def __init__(
+        self,
+        message: str,
+        path: str = "",
+        field: str = "",
+        note: Optional[str] = None,
+        hint: Optional[str] = None,
+    ):
+        where = path + (": " + field if field else "")
+        super().__init__((where + ": " if where else "") + message, note, hint)
+        self.path = path
+        self.field = field
+
+
+class SchemaVersionError(FormatError):
+    """A file written by a version with another schema."""
+
+    exit_code = 3
+
+
+class ChecksumError(FormatError):
+    """A file that changed since it was made."""
+
+
+class UnsupportedError(MerinoError):
+    """Something real that this version does not support; the message names it."""
+
+    exit_code = 3
+
+
+class ParityError(MerinoError):
+    """Two implementations of one model disagree."""
+
+    exit_code = 5
+
+    def __init__(
+        self,
+        message: str,
+        max_abs_diff: Optional[float] = None,
+        tolerance: Optional[float] = None,
+        step: Optional[int] = None,
+        note: Optional[str] = None,
+        hint: Optional[str] = None,
+    ):
+        super().__init__(message, note, hint)
+        self.max_abs_diff = max_abs_diff
+        self.tolerance = tolerance
+        self.step = step
+
+
+class MissingDependencyError(MerinoError, ImportError):
+    """A package that a command needs is not installed."""
+
+    def __init__(self, package: str, purpose: str, hint: str):
+        super().__init__(
+            "the package '{}' is not installed; {} needs it.".format(package, purpose), hint=hint
+        )
+        self.package = package
+
+
+class EngineError(MerinoError):
+    """A runtime could not parse, build or load a graph; holds the runtime's own words."""
+
+    exit_code = 3
+
+
+class DeviceMemoryError(MerinoError):
+    """Not enough memory; holds what was needed and what was free, in bytes."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, needed_bytes: int, free_bytes: int, hint: Optional[str] = None):
+        super().__init__(
+            message, "{} bytes needed, {} bytes free.".format(needed_bytes, free_bytes), hint
+        )
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
+class SessionError(MerinoError):
+    """A session was asked for something it cannot do now."""

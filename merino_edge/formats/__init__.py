@@ -1,0 +1,1 @@
+"""Files that cross machines: standard library only, Python 3.6 and later."""

@@ -1,0 +1,1 @@
+"""The decoder in torch, its checkpoints, and importers of other people's weights."""

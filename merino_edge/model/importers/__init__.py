@@ -1,0 +1,1 @@
+"""One file a family: other people's weights become our checkpoint."""

@@ -1,0 +1,1 @@
+"""Stages in order, each skipped when its result is up to date."""

@@ -1,0 +1,1 @@
+"""One file a backend: the numpy reference, ONNX Runtime."""

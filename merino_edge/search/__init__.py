@@ -1,0 +1,1 @@
+"""Evolutionary search over architectures. Pure: numbers in, numbers out."""
