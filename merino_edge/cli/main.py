@@ -92,7 +92,7 @@ def _find(name: str) -> Command:
 
 
 def _check_machine(command: Command, asks_help: bool) -> None:
-    if command.machine != "host" or sys.version_info >= HOST_PYTHON:
+    if asks_help or command.machine != "host" or sys.version_info >= HOST_PYTHON:
         return
     raise UsageError(
         "'{}' belongs to the workstation and needs Python {}.{} or later.".format(

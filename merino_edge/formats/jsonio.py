@@ -11,7 +11,7 @@ one, never half of one. This module does not know any particular record.
 import json
 import os
 import tempfile
-from typing import Any, Dict, List, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, List, Tuple, Type, TypeVar
 
 from merino_edge.errors import FormatError, SchemaVersionError
 
@@ -134,7 +134,7 @@ def decode(kind: Any, value: Any, path: str = "", field: str = "") -> Any:
     if hasattr(kind, "_fields"):
         return _decode_record(kind, value, path, field)
     origin = getattr(kind, "__origin__", None)
-    if origin is Union:
+    if type(None) in (getattr(kind, "__args__", None) or ()):  # Optional[X], also written X | None
         return _decode_optional(kind, value, path, field)
     if origin in (list, List, tuple, Tuple):
         items = _expect(value, list, "a list", path, field)

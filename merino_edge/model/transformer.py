@@ -1,0 +1,165 @@
+"""``MerinoLM(architecture)``: the one torch model, for MeRino and for imported decoders.
+
+The one idea: a ``SharedBlock`` holds one attention and one feed-forward and applies them
+``depth`` times, each time between two norms of its own. The names of the parameters are the
+names of ``formats.weights.weight_shapes``, so a checkpoint needs no translation.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from merino_edge.errors import SessionError
+from merino_edge.formats.architecture import Architecture
+from merino_edge.model.attention import Attention, LayerCache
+from merino_edge.model.layers import FeedForward, make_norm, rope_tables
+
+INIT_STD = 0.02  # as GPT-2; residual outputs are scaled down further, see _init_weights
+
+
+class Cache:
+    """Keys and values of every layer application, allocated once.
+
+    Attributes:
+        position: Tokens in the cache.
+        layers: One entry per application, in the order they run.
+    """
+
+    def __init__(self, a: Architecture, capacity: int, batch: int = 1, device: str = "cpu"):
+        self.capacity = capacity
+        self.position = 0
+        self.layers = [
+            LayerCache(*(self._rows(batch, capacity, block, device) for _ in range(2)))
+            for _, _, block in a.layers()
+        ]
+
+    @staticmethod
+    def _rows(batch: int, capacity: int, block, device: str) -> Tensor:
+        return torch.zeros(batch, capacity, block.n_kv_head, block.head_dim, device=device)
+
+
+class LayerNorms(nn.Module):
+    """The two norms of one application."""
+
+    def __init__(self, a: Architecture, width: int):
+        super().__init__()
+        self.attn = make_norm(a, width)
+        self.ffn = make_norm(a, width)
+
+
+class SharedBlock(nn.Module):
+    """One set of weights applied ``depth`` times; norms and cache are per application."""
+
+    def __init__(self, a: Architecture, index: int):
+        super().__init__()
+        block = a.blocks[index]
+        joint = a.joints().get(index)
+        self.joint = nn.Linear(*joint, bias=False) if joint else None
+        self.attn = Attention(a, block)
+        self.ffn = FeedForward(a, block)
+        self.norms = nn.ModuleList(LayerNorms(a, block.d_model) for _ in range(block.depth))
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        caches: Iterator[LayerCache | None],
+        position: int,
+    ) -> Tensor:
+        """x [B, T, d_model] -> the same; takes one cache a layer from the iterator."""
+        for norms in self.norms:
+            x = x + self.attn(norms.attn(x), rope, next(caches), position)
+            x = x + self.ffn(norms.ffn(x))
+        return x
+
+
+class MerinoLM(nn.Module):
+    """A decoder-only language model described by an ``Architecture``."""
+
+    def __init__(self, architecture: Architecture):
+        super().__init__()
+        a = self.architecture = architecture
+        self.embed = nn.Embedding(a.vocab_size, a.embed_dim)
+        first, last = a.blocks[0], a.blocks[-1]
+        learned = a.position == "learned"
+        self.pos_embed = nn.Embedding(a.max_seq_len, first.d_model) if learned else None
+        self.blocks = nn.ModuleList(SharedBlock(a, b) for b in range(len(a.blocks)))
+        self.final_norm = make_norm(a, last.d_model)
+        narrow = a.embed_dim != last.d_model
+        self.head_joint = nn.Linear(last.d_model, a.embed_dim, bias=False) if narrow else None
+        self.head = None if a.tie_embeddings else nn.Linear(a.embed_dim, a.vocab_size, bias=False)
+        self._rope = _RopeTables(a)
+        self._init_weights()
+
+    def forward(self, input_ids: Tensor, cache: Cache | None = None) -> Tensor:
+        """Logits of every position.
+
+        Args:
+            input_ids: [B, T] token ids.
+            cache: Earlier tokens; the new ones are added to it.
+
+        Returns:
+            [B, T, vocab_size].
+
+        Raises:
+            SessionError: More positions than the model or the cache has.
+        """
+        position = cache.position if cache else 0
+        x = self._hidden(input_ids, cache, position)
+        if cache:
+            cache.position = position + input_ids.shape[1]
+        x = self.final_norm(x)
+        if self.head_joint is not None:
+            x = self.head_joint(x)
+        weight = self.embed.weight if self.head is None else self.head.weight
+        return nn.functional.linear(x, weight)
+
+    def _hidden(self, input_ids: Tensor, cache: Cache | None, position: int) -> Tensor:
+        end = position + input_ids.shape[1]
+        limit = min(self.architecture.max_seq_len, cache.capacity if cache else end)
+        if end > limit:
+            raise SessionError(f"{end} positions are asked for, {limit} are there.")
+        layers = iter(cache.layers if cache else [None] * self.architecture.n_layers)
+        x = self.embed(input_ids)
+        for index, block in enumerate(self.blocks):
+            if block.joint is not None:
+                x = block.joint(x)
+            if index == 0 and self.pos_embed is not None:
+                x = x + self.pos_embed.weight[position:end]
+            x = block(x, self._rope(block.attn.block.head_dim, position, end, x.device), layers, position)
+        return x
+
+    def _init_weights(self) -> None:
+        """N(0, 0.02); outputs that enter the residual are scaled by 1/sqrt(2 x layers), as GPT-2.
+
+        The count is of *executed* layers: a shared matrix adds to the residual ``depth`` times.
+        """
+        residual = INIT_STD / math.sqrt(2 * self.architecture.n_layers)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 2:
+                into_residual = name.endswith(("attn.out.weight", "ffn.down.weight"))
+                nn.init.normal_(parameter, std=residual if into_residual else INIT_STD)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+
+
+class _RopeTables:
+    """Rotary tables by head size, made at first use; not parameters, so not in checkpoints."""
+
+    def __init__(self, a: Architecture):
+        self._a = a
+        self._tables: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
+
+    def __call__(
+        self, head_dim: int, start: int, end: int, device: torch.device
+    ) -> tuple[Tensor, Tensor] | None:
+        if self._a.position != "rope":
+            return None
+        key = (head_dim, str(device))
+        if key not in self._tables:
+            tables = rope_tables(self._a.max_seq_len, head_dim, self._a.rope_base)
+            self._tables[key] = (tables[0].to(device), tables[1].to(device))
+        cos, sin = self._tables[key]
+        return cos[start:end], sin[start:end]
