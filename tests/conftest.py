@@ -1,0 +1,38 @@
+"""What all tests share: tiers that skip with a reason, two threads, and the shared data.
+
+A marker says what a test needs; where that is missing the test is skipped and says so. This file
+is read by Python 3.6 as well, because tests/py36 lies below it.
+"""
+
+import importlib.util
+import os
+
+# Before numpy or torch load: a test that uses every core measures its neighbours.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "2")
+
+import pytest
+
+NEEDS = {"torch": ("torch",), "onnx": ("onnx", "onnxruntime")}
+SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
+
+
+def pytest_runtest_setup(item):
+    """Skip what this machine cannot run, naming what is missing."""
+    for marker, packages in NEEDS.items():
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
+        if missing and item.get_closest_marker(marker):
+            pytest.skip("not installed: {}".format(", ".join(missing)))
+    if item.get_closest_marker("gpu") and not os.path.exists("/dev/nvidia0"):
+        pytest.skip("no NVIDIA GPU here")
+    if item.get_closest_marker("jetson") and not os.path.exists("/etc/nv_tegra_release"):
+        pytest.skip("not a Jetson")
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Path of the folder with real text and benchmarks, which never is part of the project."""
+    path = os.path.realpath(SHARED_DATA)
+    if not os.path.isdir(path):
+        pytest.skip("there is no ../shared/data beside this checkout")
+    return path
