@@ -1,8 +1,9 @@
 """JSON files that know their schema, and typed records read from them.
 
-The one idea: a record is a ``typing.NamedTuple``, and its annotations are the file format.
-``decode`` walks them and refuses anything else, naming the path and the field; ``encode`` is the
-way back. A file carries ``"schema": "merino-edge.<name>/<major>"`` as its first key.
+The one idea: a record is a ``typing.NamedTuple`` (or, on the workstation, a frozen dataclass), and
+its annotations are the file format. ``decode`` walks them and refuses anything else, naming the
+path and the field; ``encode`` is the way back. A file carries
+``"schema": "merino-edge.<name>/<major>"`` as its first key.
 
 Files are written to a sibling and renamed into place, so a reader sees the old file or the new
 one, never half of one. This module does not know any particular record.
@@ -11,7 +12,7 @@ one, never half of one. This module does not know any particular record.
 import json
 import os
 import tempfile
-from typing import Any, Dict, List, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
 
 from merino_edge.errors import FormatError, SchemaVersionError
 
@@ -108,8 +109,9 @@ def check_schema(document: Any, schema: str, path: str) -> None:
 
 def encode(value: Any) -> Any:
     """Turn records into plain JSON values, in the order of their fields."""
-    if hasattr(value, "_fields"):
-        return {name: encode(getattr(value, name)) for name in value._fields}
+    names = field_names(value)
+    if names is not None:
+        return {name: encode(getattr(value, name)) for name in names}
     if isinstance(value, dict):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -121,7 +123,7 @@ def decode(kind: Any, value: Any, path: str = "", field: str = "") -> Any:
     """Turn plain JSON values into ``kind``, refusing what does not fit.
 
     Args:
-        kind: A NamedTuple class, int, float, str, bool, Any, or Optional/List/Tuple/Dict of these.
+        kind: A record class, int, float, str, bool, Any, or Optional/List/Tuple/Dict of these.
         value: What ``json.loads`` gave.
         path: The file, for messages.
         field: Where in the file, for messages.
@@ -131,8 +133,10 @@ def decode(kind: Any, value: Any, path: str = "", field: str = "") -> Any:
     """
     if kind is Any:
         return value
-    if hasattr(kind, "_fields"):
+    if field_names(kind) is not None:
         return _decode_record(kind, value, path, field)
+    if type(None) in (getattr(kind, "__args__", None) or ()):  # Optional[X] and X | None alike
+        return _decode_optional(kind, value, path, field)
     origin = getattr(kind, "__origin__", None)
     if type(None) in (getattr(kind, "__args__", None) or ()):  # Optional[X], also written X | None
         return _decode_optional(kind, value, path, field)
@@ -150,11 +154,13 @@ def decode(kind: Any, value: Any, path: str = "", field: str = "") -> Any:
 
 def _decode_record(kind: Any, value: Any, path: str, field: str) -> Any:
     given = _expect(value, dict, "an object", path, field)
-    unknown = sorted(set(given) - set(kind._fields))
+    names = field_names(kind) or ()
+    unknown = sorted(set(given) - set(names))
     if unknown:
         raise FormatError("unknown field.", path, _join(field, unknown[0]))
-    defaults = getattr(kind, "_field_defaults", {})
-    missing = [name for name in kind._fields if name not in given and name not in defaults]
+    # A NamedTuple keeps its defaults in a dictionary, a dataclass as attributes of the class.
+    defaults = getattr(kind, "_field_defaults", {}) if hasattr(kind, "_fields") else vars(kind)
+    missing = [name for name in names if name not in given and name not in defaults]
     if missing:
         raise FormatError("missing field.", path, _join(field, missing[0]))
     types = field_types(kind)
@@ -165,12 +171,21 @@ def _decode_record(kind: Any, value: Any, path: str, field: str) -> Any:
         raise FormatError(str(error), path, field)
 
 
+def field_names(record: Any) -> Optional[Tuple[str, ...]]:
+    """Names of a record's or record class's fields in order; None for what is not a record."""
+    if hasattr(record, "_fields"):
+        return tuple(record._fields)
+    if hasattr(record, "__dataclass_fields__"):
+        return tuple(record.__dataclass_fields__)
+    return None
+
+
 def field_types(kind: Any) -> Dict[str, Any]:
-    """Annotations of a NamedTuple class, also through a subclass of one."""
+    """Annotations of a record class, also through a subclass of one."""
     for base in kind.__mro__:
-        if "_fields" in base.__dict__:
+        if "_fields" in base.__dict__ or "__dataclass_fields__" in base.__dict__:
             return dict(base.__annotations__)
-    raise TypeError("{!r} is not a NamedTuple class".format(kind))
+    raise TypeError("{!r} is not a record class".format(kind))
 
 
 def _decode_optional(kind: Any, value: Any, path: str, field: str) -> Any:
