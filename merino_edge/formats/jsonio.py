@@ -135,8 +135,6 @@ def decode(kind: Any, value: Any, path: str = "", field: str = "") -> Any:
         return value
     if field_names(kind) is not None:
         return _decode_record(kind, value, path, field)
-    if type(None) in (getattr(kind, "__args__", None) or ()):  # Optional[X] and X | None alike
-        return _decode_optional(kind, value, path, field)
     origin = getattr(kind, "__origin__", None)
     if type(None) in (getattr(kind, "__args__", None) or ()):  # Optional[X], also written X | None
         return _decode_optional(kind, value, path, field)
