@@ -1,0 +1,199 @@
+"""A numpy decoder, slow and obvious: the truth that the fast backends are held to.
+
+The one idea: it has no cache. It keeps the token ids and computes the whole prefix at every call,
+so whatever a cache can get wrong (a row too few, a stale row, a position off by one, a chunk border) is a
+difference between a fast backend and this one. It reads the weights where they lie, mapped
+from the bundle, and knows nothing of graphs or engines.
+
+Shapes: T tokens, H query heads, K key/value heads, D head_dim, V vocabulary.
+"""
+
+import math
+from typing import Any, Callable, Dict
+
+import numpy as np
+
+from merino_edge.errors import UnsupportedError
+from merino_edge.formats.architecture import Architecture, BlockSpec
+from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.weights import check_names, read_index
+from merino_edge.runtime.backend import Backend
+
+Tensors = Dict[str, np.ndarray]
+_NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16}
+
+
+class ReferenceBackend(Backend):
+    """The numpy decoder of a bundle.
+
+    Args:
+        bundle: An opened bundle with a "weights" file.
+        dtype: "float32", or "float64" to bound the rounding of others.
+
+    Raises:
+        FormatError: The weights are not those of the architecture.
+        UnsupportedError: Weights in a precision that numpy does not read.
+    """
+
+    name = "reference"
+
+    def __init__(self, bundle: Bundle, dtype: str = "float32"):
+        manifest = bundle.manifest
+        self._architecture = manifest.architecture
+        description = "numpy {}, no cache, {}".format(np.__version__, dtype)
+        super().__init__(
+            manifest.kv_cache.context_len, self._architecture.vocab_size, 0, description
+        )
+        path = bundle.file("weights")
+        self._tensors = map_tensors(path, dtype)
+        check_names({n: t.shape for n, t in self._tensors.items()}, self._architecture, path)
+        self._ids = np.zeros(self.context_len, dtype=np.int32)
+
+    def _forward(self, input_ids: np.ndarray, all_logits: bool) -> np.ndarray:
+        end = self.position + input_ids.size
+        self._ids[self.position : end] = input_ids
+        n_rows = input_ids.size if all_logits else 1
+        return decoder_logits(self._architecture, self._tensors, self._ids[:end], n_rows)
+
+    def _release(self) -> None:
+        self._tensors = {}
+
+
+def map_tensors(path: str, dtype: str = "float32") -> Tensors:
+    """Every tensor of a weights file by name; float32 ones are views into the mapped file.
+
+    Raises:
+        FormatError: The file is not what it claims.
+        UnsupportedError: A precision that numpy does not read.
+    """
+    index = read_index(path)
+    data = np.memmap(path, dtype=np.uint8, mode="r")
+    tensors = {}
+    for name, entry in index.items():
+        if entry.dtype not in _NUMPY_DTYPES:
+            raise UnsupportedError(
+                "the reference backend cannot read {} weights ({}).".format(entry.dtype, name),
+                hint="use --backend ort.",
+            )
+        raw = data[entry.offset : entry.offset + entry.n_bytes].view(_NUMPY_DTYPES[entry.dtype])
+        tensors[name] = np.asarray(raw.reshape(entry.shape), dtype=dtype)
+    return tensors
+
+
+def decoder_logits(a: Architecture, w: Tensors, ids: np.ndarray, n_rows: int) -> np.ndarray:
+    """Logits after the last ``n_rows`` tokens of a text.
+
+    Args:
+        a: The decoder.
+        w: Its tensors, named as in ``formats.weights.weight_shapes``.
+        ids: The whole text so far, int [T].
+        n_rows: How many of the last positions to give.
+
+    Returns:
+        [n_rows, V], float32.
+    """
+    x = w["embed.weight"][ids]
+    for b, i, block in a.layers():
+        prefix = "blocks.{}.".format(b)
+        if i == 0:
+            x = _enter_block(a, w, x, b, prefix)
+        norm = "{}norms.{}.".format(prefix, i)
+        x = x + _attention(a, w, _norm(a, w, norm + "attn", x), block, prefix)
+        x = x + _feed_forward(a, w, _norm(a, w, norm + "ffn", x), prefix)
+    x = _norm(a, w, "final_norm", x[-n_rows:])
+    if "head_joint.weight" in w:
+        x = x @ w["head_joint.weight"].T
+    head = w["embed.weight"] if a.tie_embeddings else w["head.weight"]
+    return (x @ head.T).astype(np.float32, copy=False)
+
+
+def _enter_block(a: Architecture, w: Tensors, x: np.ndarray, b: int, prefix: str) -> np.ndarray:
+    """Widen or narrow the stream [T, d] where a joint stands; add learned positions at the start."""
+    if b in a.joints():
+        x = x @ w[prefix + "joint.weight"].T
+    if b == 0 and a.position == "learned":
+        x = x + w["pos_embed.weight"][: len(x)]
+    return x
+
+
+def _attention(
+    a: Architecture, w: Tensors, x: np.ndarray, block: BlockSpec, prefix: str
+) -> np.ndarray:
+    n_tokens, head_dim = len(x), block.head_dim
+    qkv = _linear(w, prefix + "attn.qkv", x).reshape(n_tokens, -1, head_dim)  # [T, H + 2K, D]
+    q, k, v = np.split(qkv, [block.n_head, block.n_head + block.n_kv_head], axis=1)
+    if a.position == "rope":
+        q, k = _rotate(q, a.rope_base), _rotate(k, a.rope_base)
+    future = np.triu(np.ones((n_tokens, n_tokens), dtype=bool), k=1)
+    heads_per_kv = block.n_head // block.n_kv_head
+    out = np.empty_like(q)
+    for head in range(block.n_head):
+        shared = head // heads_per_kv
+        scores = (q[:, head] @ k[:, shared].T) / math.sqrt(head_dim)  # [T, T]
+        scores[future] = -np.inf
+        out[:, head] = _softmax(scores) @ v[:, shared]
+    return _linear(w, prefix + "attn.out", out.reshape(n_tokens, -1))
+
+
+def _rotate(x: np.ndarray, base: float) -> np.ndarray:
+    """Rotary positions [T, heads, D]: channel j turns with channel j + D/2 (Su et al. 2021, eq. 34)."""
+    half = x.shape[-1] // 2
+    frequency = base ** (-np.arange(half) / half)
+    angle = np.arange(len(x))[:, None, None] * frequency  # float64 [T, 1, D/2]
+    cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def _feed_forward(a: Architecture, w: Tensors, x: np.ndarray, prefix: str) -> np.ndarray:
+    act = _ACTIVATIONS[a.activation]
+    up = _linear(w, prefix + "ffn.up", x)
+    if a.gated_ffn:
+        gate, up = np.split(up, 2, axis=-1)
+        return _linear(w, prefix + "ffn.down", act(gate) * up)
+    return _linear(w, prefix + "ffn.down", act(up))
+
+
+def _linear(w: Tensors, name: str, x: np.ndarray) -> np.ndarray:
+    y = x @ w[name + ".weight"].T
+    bias = w.get(name + ".bias")
+    return y if bias is None else y + bias  # type: ignore[no-any-return]
+
+
+def _norm(a: Architecture, w: Tensors, name: str, x: np.ndarray) -> np.ndarray:
+    scale = w[name + ".weight"]
+    if a.norm == "rmsnorm":
+        return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(a.norm_eps)) * scale
+    x = x - x.mean(axis=-1, keepdims=True)
+    variance = np.mean(x * x, axis=-1, keepdims=True)
+    return x / np.sqrt(variance + x.dtype.type(a.norm_eps)) * scale + w[name + ".bias"]
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])  # scipy would be faster, and one more package
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    return (0.5 * x * (1.0 + _erf(x / math.sqrt(2.0)))).astype(x.dtype)  # type: ignore[no-any-return]
+
+
+def _gelu_tanh(x: np.ndarray) -> np.ndarray:
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+def _silu(x: np.ndarray) -> np.ndarray:
+    # 0.5 (1 + tanh(x/2)) is the sigmoid, without exp's overflow for very negative x
+    return x * (0.5 * (1.0 + np.tanh(0.5 * x)))
+
+
+_ACTIVATIONS = {
+    "gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu": _relu, "silu": _silu,
+}  # type: Dict[str, Callable[[Any], Any]]
