@@ -1,0 +1,140 @@
+"""Entropy of a decoder: the objective of the search, from shapes alone.
+
+The one idea: a random matrix W of shape (m, n) with unit Gaussian entries carries
+``h = E log det(I + W W^T / eps^2)`` nats, which for wide matrices is a closed formula in m, n and
+eps (the Marchenko-Pastur law; Verdu and Shamai 1999, for the capacity of random channels). A
+network's entropy is the weighted sum over its matrices, each counted as often as it is applied.
+Depth adds entropy without end, so the sum is multiplied by an *effectiveness* that falls with
+``gamma = layers / geometric mean width`` and is zero at gamma0 (Roberts, Yaida and Hanin 2022:
+the depth-to-width ratio governs how well a network can be trained).
+
+After MeRino (arXiv 2403.07921). Its constants were not published where we could read them, so
+eps = 1, alpha = (1, 1) and this form of the factor are our choices. Norms, embeddings, joints and
+the softmax do not enter. Nothing here knows data, weights, budgets or a device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import exp, log, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from merino_edge.errors import SpecError
+from merino_edge.formats.architecture import Architecture, BlockSpec
+
+FORMS = ("factor", "hard", "off", "literal")
+
+
+@dataclass(frozen=True)
+class EntropyConfig:
+    """Constants of the objective.
+
+    Attributes:
+        alpha1: Weight of the attention matrices.
+        alpha2: Weight of the feed-forward matrices.
+        eps: Noise level of the rate: singular values far below it carry nothing.
+        gamma0: Depth-to-width ratio at which effectiveness reaches zero.
+        form: "factor": max(0, 1 - gamma/gamma0). "hard": 1 up to gamma0, then 0. "off": 1.
+            "literal": max(0, 1 - gamma0 * gamma), the other reading of the paper.
+    """
+
+    alpha1: float = 1.0
+    alpha2: float = 1.0
+    eps: float = 1.0
+    gamma0: float = 1.0 / 16.0
+    form: str = "factor"
+
+    def __post_init__(self) -> None:
+        for name in ("eps", "gamma0"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise SpecError(f"{name} is {getattr(self, name)}, must be above 0.")
+        for name in ("alpha1", "alpha2"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise SpecError(f"{name} is {getattr(self, name)}, must not be negative.")
+        if self.form not in FORMS:
+            raise SpecError(f"form is {self.form!r}, must be one of {', '.join(FORMS)}.")
+
+
+class EntropyScore(NamedTuple):
+    """What the search maximises, and where it comes from; entropies in nats.
+
+    Attributes:
+        raw: Weighted entropy of all matrices as often as they are applied.
+        gamma: Layers divided by the geometric mean of their widths.
+        effectiveness: Factor from 0 to 1 for that gamma.
+        total: raw x effectiveness.
+        per_block: The blocks' shares of ``raw``.
+    """
+
+    raw: float
+    gamma: float
+    effectiveness: float
+    total: float
+    per_block: tuple[float, ...]
+
+
+@lru_cache(maxsize=65536)
+def matrix_entropy(m: int, n: int, eps: float = 1.0) -> float:
+    """E log det(I + W W^T / eps^2) of an (m, n) matrix with entries N(0, 1), in nats.
+
+    Exact as the matrix grows; within 0.2 % of the mean over draws from 64 x 64 on.
+
+    Args:
+        m: Rows.
+        n: Columns; h(m, n) = h(n, m).
+        eps: Noise level.
+    """
+    small, large = min(m, n), max(m, n)
+    beta, snr = small / large, large / eps**2
+    upper = sqrt(snr * (1.0 + sqrt(beta)) ** 2 + 1.0)
+    lower = sqrt(snr * (1.0 - sqrt(beta)) ** 2 + 1.0)
+    quarter = (upper - lower) ** 2 / 4.0
+    per_column = beta * log(1.0 + snr - quarter) + log(1.0 + snr * beta - quarter) - quarter / snr
+    return large * per_column
+
+
+def attention_entropy(block: BlockSpec, eps: float = 1.0) -> float:
+    """Entropy of the query, key, value and output matrices, applied once (4 h(E, E) without GQA)."""
+    queries = block.n_head * block.head_dim
+    keys = block.n_kv_head * block.head_dim
+    queries_and_output = 2.0 * matrix_entropy(queries, block.d_model, eps)
+    return queries_and_output + 2.0 * matrix_entropy(keys, block.d_model, eps)
+
+
+def ffn_entropy(block: BlockSpec, gated: bool, eps: float = 1.0) -> float:
+    """Entropy of the two feed-forward matrices, or of three when gated, applied once."""
+    return (3.0 if gated else 2.0) * matrix_entropy(block.d_model, block.d_ff, eps)
+
+
+def layer_entropy(block: BlockSpec, gated: bool, config: EntropyConfig) -> float:
+    """Weighted entropy of one application of a block, in nats."""
+    attention = config.alpha1 * attention_entropy(block, config.eps)
+    return attention + config.alpha2 * ffn_entropy(block, gated, config.eps)
+
+
+def depth_width_ratio(widths: Sequence[int], depths: Sequence[int]) -> float:
+    """Gamma: all layers divided by the geometric mean of their widths."""
+    n_layers = sum(depths)
+    mean_log = sum(depth * log(width) for width, depth in zip(widths, depths)) / n_layers
+    return n_layers / exp(mean_log)
+
+
+def effectiveness(gamma: "float | np.ndarray", config: EntropyConfig) -> "float | np.ndarray":
+    """The factor for a depth-to-width ratio, or for an array of them."""
+    if config.form == "factor":
+        return np.maximum(0.0, 1.0 - gamma / config.gamma0)
+    if config.form == "literal":
+        return np.maximum(0.0, 1.0 - gamma * config.gamma0)
+    within = np.less_equal(gamma, config.gamma0 if config.form == "hard" else np.inf)
+    return np.where(within, 1.0, 0.0)
+
+
+def network_entropy(a: Architecture, config: EntropyConfig | None = None) -> EntropyScore:
+    """Score any decoder, ours or an imported one."""
+    config = config or EntropyConfig()
+    per_block = tuple(b.depth * layer_entropy(b, a.gated_ffn, config) for b in a.blocks)
+    gamma = depth_width_ratio([b.d_model for b in a.blocks], [b.depth for b in a.blocks])
+    factor, raw = float(effectiveness(gamma, config)), sum(per_block)
+    return EntropyScore(raw, gamma, factor, raw * factor, per_block)
