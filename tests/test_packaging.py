@@ -1,0 +1,163 @@
+"""What is shipped, and what it costs to look at it: the promises of setup.py, kept by trying.
+
+A board has numpy and little else, so the command line must answer where nothing is installed and
+the runtime must load where only numpy is.
+"""
+
+import ast
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+from repository import ROOT, find_python, source_files
+
+from merino_edge import __version__, runtime
+from merino_edge.cli.registry import COMMANDS
+
+SHIPPED_BESIDE = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "MANIFEST.in",
+    "PKG-INFO",
+    "README.md",
+    "setup.cfg",
+    "setup.py",
+}
+HELP_OF_ALL = """
+import contextlib, io, json, sys
+from merino_edge.cli.main import main
+answers = {}
+for name in json.loads(sys.argv[1]):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = main([name, "--help"])
+    answers[name] = [code, out.getvalue()]
+print(json.dumps(answers))
+"""
+IMPORT_ALL_BELOW = """
+import importlib, json, pkgutil, sys
+before = set(sys.modules)
+for name in sys.argv[1:]:
+    package = importlib.import_module(name)
+    for found in pkgutil.walk_packages(package.__path__, name + "."):
+        importlib.import_module(found.name)
+print(json.dumps(sorted(set(each.split(".")[0] for each in set(sys.modules) - before))))
+"""
+
+
+def package_files():
+    """The package's own files, as git knows them."""
+    return {name for name in source_files() if name.startswith("merino_edge/")}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Folder with the wheel and the source archive, built from a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("build")
+    for name in source_files():
+        target = folder / "checkout" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    build = "from setuptools import build_meta as b; b.build_wheel('..'); b.build_sdist('..')"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=folder / "checkout", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_wheel_holds_the_package_and_nothing_else(built):
+    with zipfile.ZipFile(built / f"merino_edge-{__version__}-py3-none-any.whl") as wheel:
+        names = set(wheel.namelist())
+    assert {name for name in names if ".dist-info/" not in name} == package_files()
+
+
+def test_wheel_names_its_command_its_licence_and_its_pythons(built):
+    with zipfile.ZipFile(built / f"merino_edge-{__version__}-py3-none-any.whl") as wheel:
+        info = f"merino_edge-{__version__}.dist-info/"
+        metadata = wheel.read(info + "METADATA").decode("utf-8")
+        entry_points = wheel.read(info + "entry_points.txt").decode("utf-8")
+    assert "merino-edge = merino_edge.cli.main:main" in entry_points
+    assert "Apache-2.0" in metadata
+    assert "Requires-Python: >=3.6\n" in metadata
+    assert 'Requires-Dist: tokenizers==0.12.1; python_version < "3.7"' in metadata
+
+
+def test_source_archive_holds_the_package_and_its_papers(built):
+    with tarfile.open(built / f"merino_edge-{__version__}.tar.gz") as archive:
+        found = {each.name.partition("/")[2] for each in archive.getmembers() if each.isfile()}
+    assert {name for name in found if ".egg-info/" not in name} == package_files() | SHIPPED_BESIDE
+
+
+@pytest.fixture(scope="module")
+def bare_python36(tmp_path_factory):
+    """A Python 3.6 with no package at all, not even pip."""
+    folder = tmp_path_factory.mktemp("bare36")
+    subprocess.run([find_python("3.6"), "-m", "venv", "--without-pip", folder], check=True)
+    return folder / "bin/python"
+
+
+def run_bare(python, *arguments):
+    """Run Python without site-packages (-S) on the checkout; returns what it printed, from JSON."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [python, "-S", "-c", *arguments], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def assert_all_help(python):
+    answers = run_bare(python, HELP_OF_ALL, json.dumps([command.name for command in COMMANDS]))
+    assert {name: code for name, (code, _) in answers.items() if code != 0} == {}
+    assert [name for name, (_, text) in answers.items() if "Example" not in text] == []
+
+
+def test_every_command_shows_its_help_with_no_package_installed():
+    assert_all_help(sys.executable)
+
+
+@pytest.mark.py36
+def test_every_command_shows_its_help_on_a_bare_python36(bare_python36):
+    assert_all_help(bare_python36)
+
+
+@pytest.mark.py36
+def test_the_formats_load_on_a_bare_python36(bare_python36):
+    loaded = run_bare(bare_python36, IMPORT_ALL_BELOW, "merino_edge.formats", "merino_edge.cli")
+    assert "merino_edge" in loaded
+    assert "numpy" not in loaded
+
+
+def test_loading_all_of_the_runtime_brings_in_numpy_only():
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL_BELOW, "merino_edge.runtime"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    others = set(json.loads(done.stdout)) - set(sys.stdlib_module_names)
+    assert others == {"merino_edge", "numpy"}
+
+
+def test_all_of_the_runtime_equals_its_public_names():
+    public = {
+        name
+        for name, value in vars(runtime).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert public == set(runtime.__all__)
+    assert list(runtime.__all__) == sorted(runtime.__all__)
+
+
+def test_version_is_one_plain_line_that_setup_can_read():
+    source = (ROOT / "merino_edge/__init__.py").read_text("utf-8")
+    imports = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert imports == []
