@@ -158,7 +158,9 @@ class DeviceMemoryError(MerinoError):
 
     exit_code = 4
 
-    def __init__(self, message: str, needed_bytes: int, free_bytes: int, hint: Optional[str] = None):
+    def __init__(
+        self, message: str, needed_bytes: int, free_bytes: int, hint: Optional[str] = None
+    ):
         super().__init__(
             message, "{} bytes needed, {} bytes free.".format(needed_bytes, free_bytes), hint
         )

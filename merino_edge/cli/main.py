@@ -38,7 +38,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         sys.stderr.write("\ninterrupted.\n")
         return 130
     except BrokenPipeError:
-        # The reader of our stdout has left (`| head`): not an error, but Python would complain at exit.
+        # The reader of our stdout has left (`| head`): no error, but Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -87,7 +87,9 @@ def _find(name: str) -> Command:
     import difflib
 
     near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=1)
-    hint = "did you mean '{}'?".format(near[0]) if near else "merino-edge --help lists the commands."
+    hint = (
+        "did you mean '{}'?".format(near[0]) if near else "merino-edge --help lists the commands."
+    )
     raise UsageError("there is no command '{}'.".format(name), hint=hint)
 
 

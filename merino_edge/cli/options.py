@@ -66,7 +66,9 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """``--backend``: which implementation runs the model."""
     parser.add_argument(
-        "--backend", default="auto", choices=("auto", "ort", "reference"),
+        "--backend",
+        default="auto",
+        choices=("auto", "ort", "reference"),
         help="auto (the fastest that works), ort (ONNX Runtime), reference (numpy, slow)",
     )
     parser.add_argument(

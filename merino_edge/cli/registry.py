@@ -23,7 +23,7 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS = (
+COMMANDS: Tuple[Command, ...] = (
     Command("search", "search", "host", "find an architecture under a budget"),
     Command("train", "train", "host", "train an architecture on text"),
     Command("import", "import_model", "host", "turn other people's weights into a checkpoint"),
@@ -33,4 +33,4 @@ COMMANDS = (
     Command("inspect", "inspect_bundle", "both", "say what a bundle holds"),
     Command("verify", "verify", "both", "check a bundle: files, graph, golden tokens"),
     Command("doctor", "doctor", "both", "check this machine and say what to mend"),
-)  # type: Tuple[Command, ...]
+)

@@ -71,18 +71,20 @@ def forward_flops(a: Architecture, q_len: int, kv_len: int, n_logits: int) -> in
 
 
 def prefill_flops(a: Architecture, seq_len: int = PAPER_SEQ_LEN, n_logits: int = 0) -> int:
-    """FLOPs of a prompt in one call. The default is our "paper" convention: body only, 1024 tokens."""
+    """FLOPs of a prompt in one call; by default our "paper" convention: body only, 1024 tokens."""
     return forward_flops(a, seq_len, seq_len, n_logits)
 
 
 def decode_flops_per_token(a: Architecture, context_len: int) -> int:
-    """FLOPs of one generated token when ``context_len`` tokens (itself included) are attended to."""
+    """FLOPs of one generated token that attends to ``context_len`` tokens, itself included."""
     return forward_flops(a, 1, context_len, 1)
 
 
 def kv_cache_spec(a: Architecture, context_len: int, dtype: str = "float32") -> KVCacheSpec:
     """The cache of a decoder: sharing weights does not share a cache, so one entry per layer."""
-    layers = [(block.n_kv_head, block.head_dim) for _, _, block in a.layers()]
+    layers: list[tuple[int, ...]] = [
+        (block.n_kv_head, block.head_dim) for _, _, block in a.layers()
+    ]
     return KVCacheSpec(layers=layers, context_len=context_len, dtype=dtype)
 
 

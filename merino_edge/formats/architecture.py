@@ -1,9 +1,9 @@
 """One description for every decoder: MeRino, and the models that people already have.
 
 A decoder is a chain of *blocks*. A block owns one set of attention and feed-forward weights and
-applies it ``depth`` times; each application ("layer") has its own two norms and its own cache. Widths may
-change from block to block: a bias-free projection joins them, and the residual stream passes
-through it. With every depth 1 and every width equal this is an ordinary transformer.
+applies it ``depth`` times; each application ("layer") has its own two norms and its own cache.
+Widths may change from block to block: a bias-free projection joins them, and the residual stream
+passes through it. With every depth 1 and every width equal this is an ordinary transformer.
 
 The fields are what differs between families; everything else is common: causal attention, a
 final norm, residual additions, a token embedding that may also be the head. This record crosses
@@ -98,6 +98,7 @@ class Architecture(_Fields):
     __slots__ = ()
 
     def __new__(cls, *args: Any, **fields: Any) -> "Architecture":
+        """Make and check it."""
         self = super().__new__(cls, *args, **fields)
         _check(self)
         return self
@@ -158,7 +159,10 @@ def read_architecture(path: str) -> Architecture:
     """
     document = jsonio.read_json(path)
     if isinstance(document, dict) and isinstance(document.get("architecture"), dict):
-        return jsonio.decode(Architecture, document["architecture"], path, "architecture")
+        found: Architecture = jsonio.decode(
+            Architecture, document["architecture"], path, "architecture"
+        )
+        return found
     try:
         return jsonio.read_record(path, SCHEMA, Architecture)
     except FormatError as error:
@@ -197,7 +201,9 @@ def _check_block(index: int, block: BlockSpec, a: Architecture) -> None:
         )
     if block.n_head % block.n_kv_head:
         raise SpecError(
-            "{0}.n_head {1.n_head} is not a multiple of n_kv_head {1.n_kv_head}.".format(where, block)
+            "{0}.n_head {1.n_head} is not a multiple of n_kv_head {1.n_kv_head}.".format(
+                where, block
+            )
         )
     if a.position == "rope" and block.head_dim % 2:
         raise SpecError("{}.head_dim {} must be even for rope.".format(where, block.head_dim))

@@ -130,7 +130,9 @@ def folder_in_place(path: str, marker: str, force: bool = False) -> Iterator[str
     refuse_existing(path, marker, force)
     parent = os.path.dirname(os.path.abspath(path))
     os.makedirs(parent, exist_ok=True)
-    temporary = tempfile.mkdtemp(prefix=".tmp-" + os.path.basename(os.path.abspath(path)), dir=parent)
+    temporary = tempfile.mkdtemp(
+        prefix=".tmp-" + os.path.basename(os.path.abspath(path)), dir=parent
+    )
     try:
         yield temporary
         os.chmod(temporary, 0o777 & ~jsonio._umask())
@@ -149,9 +151,13 @@ def refuse_existing(path: str, marker: str, force: bool) -> None:
     if not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path)):
         return
     if not os.path.isfile(os.path.join(path, marker)):
-        raise UsageError("'{}' exists and has no {} in it.".format(path, marker), hint="name another -o.")
+        raise UsageError(
+            "'{}' exists and has no {} in it.".format(path, marker), hint="name another -o."
+        )
     if not force:
-        raise UsageError("'{}' exists already.".format(path), hint="name another -o, or add --force.")
+        raise UsageError(
+            "'{}' exists already.".format(path), hint="name another -o, or add --force."
+        )
 
 
 def _swap_in(temporary: str, path: str) -> None:
@@ -167,9 +173,7 @@ def _swap_in(temporary: str, path: str) -> None:
 def _check_name(name: str, manifest_path: str) -> None:
     parts = name.split("/")
     if name != os.path.normpath(name) or os.path.isabs(name) or ".." in parts or "\\" in name:
-        raise FormatError(
-            "the path {!r} leaves the bundle.".format(name), manifest_path, "files"
-        )
+        raise FormatError("the path {!r} leaves the bundle.".format(name), manifest_path, "files")
 
 
 def _check_size(path: str, entry: FileEntry) -> None:

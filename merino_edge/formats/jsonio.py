@@ -67,7 +67,9 @@ def read_record(path: str, schema: str, record_type: Type[Record]) -> Record:
     """
     document = read_json(path)
     check_schema(document, schema, path)
-    return decode(record_type, {k: v for k, v in document.items() if k != "schema"}, path)
+    fields = {key: value for key, value in document.items() if key != "schema"}
+    record: Record = decode(record_type, fields, path)
+    return record
 
 
 def read_json(path: str) -> Any:
@@ -96,7 +98,7 @@ def check_schema(document: Any, schema: str, path: str) -> None:
     found = document.get("schema") if isinstance(document, dict) else None
     if found == schema:
         return
-    name, _, version = schema.partition("/")
+    name = schema.partition("/")[0]
     if isinstance(found, str) and found.partition("/")[0] == name:
         raise SchemaVersionError(
             "schema '{}' is not the '{}' that this version reads.".format(found, schema),
@@ -141,7 +143,9 @@ def decode(kind: Any, value: Any, path: str = "", field: str = "") -> Any:
     if origin in (list, List, tuple, Tuple):
         items = _expect(value, list, "a list", path, field)
         item_kind = kind.__args__[0]
-        decoded = [decode(item_kind, v, path, "{}[{}]".format(field, i)) for i, v in enumerate(items)]
+        decoded = [
+            decode(item_kind, v, path, "{}[{}]".format(field, i)) for i, v in enumerate(items)
+        ]
         return decoded if origin in (list, List) else tuple(decoded)
     if origin in (dict, Dict):
         items = _expect(value, dict, "an object", path, field)
@@ -197,9 +201,7 @@ def _decode_scalar(kind: Any, value: Any, path: str, field: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
-        raise FormatError(
-            "expected {}, found {!r}.".format(kind.__name__, value), path, field
-        )
+        raise FormatError("expected {}, found {!r}.".format(kind.__name__, value), path, field)
     return value
 
 
