@@ -39,7 +39,9 @@ class Backend:
         self.description = description
         self.position = 0
         self._closed = False
-        self._one_id = np.zeros(1, dtype=np.int32)  # decode() reuses it: nothing allocated per token
+        self._one_id = np.zeros(
+            1, dtype=np.int32
+        )  # decode() reuses it: nothing allocated per token
 
     def prefill(self, input_ids: TokenIds, all_logits: bool = False) -> np.ndarray:
         """Append tokens at the current position; call again for the next chunk.

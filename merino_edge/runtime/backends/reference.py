@@ -163,7 +163,9 @@ def _linear(w: Tensors, name: str, x: np.ndarray) -> np.ndarray:
 def _norm(a: Architecture, w: Tensors, name: str, x: np.ndarray) -> np.ndarray:
     scale = w[name + ".weight"]
     if a.norm == "rmsnorm":
-        return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(a.norm_eps)) * scale
+        return (
+            x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(a.norm_eps)) * scale
+        )
     x = x - x.mean(axis=-1, keepdims=True)
     variance = np.mean(x * x, axis=-1, keepdims=True)
     return x / np.sqrt(variance + x.dtype.type(a.norm_eps)) * scale + w[name + ".bias"]
@@ -195,5 +197,8 @@ def _silu(x: np.ndarray) -> np.ndarray:
 
 
 _ACTIVATIONS = {
-    "gelu": _gelu, "gelu_tanh": _gelu_tanh, "relu": _relu, "silu": _silu,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+    "relu": _relu,
+    "silu": _silu,
 }  # type: Dict[str, Callable[[Any], Any]]
