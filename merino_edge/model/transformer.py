@@ -6,8 +6,9 @@ names of ``formats.weights.weight_shapes``, so a checkpoint needs no translation
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -128,7 +129,9 @@ class MerinoLM(nn.Module):
                 x = block.joint(x)
             if index == 0 and self.pos_embed is not None:
                 x = x + self.pos_embed.weight[position:end]
-            x = block(x, self._rope(block.attn.block.head_dim, position, end, x.device), layers, position)
+            x = block(
+                x, self._rope(block.attn.block.head_dim, position, end, x.device), layers, position
+            )
         return x
 
     def _init_weights(self) -> None:
@@ -143,6 +146,26 @@ class MerinoLM(nn.Module):
                 nn.init.normal_(parameter, std=residual if into_residual else INIT_STD)
             elif name.endswith(".bias"):
                 nn.init.zeros_(parameter)
+
+
+def load_model(a: Architecture, tensors: Mapping[str, np.ndarray]) -> MerinoLM:
+    """A model with these weights, ready to be asked; the arrays are copied once.
+
+    Args:
+        a: The decoder.
+        tensors: Name -> float32 array, as in a checkpoint.
+    """
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+        model = MerinoLM(a)
+    state = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def random_tensors(a: Architecture, seed: int) -> dict[str, np.ndarray]:
+    """Weights as training would start from; for measuring speed, not for text."""
+    torch.manual_seed(seed)
+    return {name: p.detach().numpy() for name, p in MerinoLM(a).named_parameters()}
 
 
 class _RopeTables:

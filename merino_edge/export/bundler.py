@@ -1,0 +1,194 @@
+"""From weights to a bundle that has proved itself.
+
+Order: graph and weights, operator check, tokenizer, golden prompts, manifest, parity; then the
+folder gets its name. Whatever fails or interrupts on the way, nothing is left behind.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from merino_edge import __version__
+from merino_edge.core.counting import kv_cache_spec, n_params
+from merino_edge.export.onnx_file import (
+    ONNX_FILE,
+    WEIGHTS_FILE,
+    check_context,
+    export_decoder,
+)
+from merino_edge.export.operators import ALLOWED_OPERATORS, check_operators
+from merino_edge.export.parity import Parity, check_parity
+from merino_edge.formats import jsonio
+from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.bundle import MANIFEST, Bundle, file_entries, folder_in_place
+from merino_edge.formats.manifest import (
+    SCHEMA,
+    BundleManifest,
+    ChatFormat,
+    GenerationDefaults,
+    GoldenPrompt,
+)
+from merino_edge.formats.tokenizer_file import portable_tokenizer
+from merino_edge.model.checkpoint import Checkpoint, read_text
+from merino_edge.model.reference import greedy_steps
+from merino_edge.model.transformer import MerinoLM, load_model, random_tensors
+
+TOKENIZER_FILE = "tokenizer.json"
+GOLDEN_PROMPTS = (
+    "The capital of France is",
+    "Once upon a time there was",
+    "To be, or not to be:",
+    "1, 2, 3, 5, 8, 13",
+)
+GOLDEN_TOKENS = 16
+# A golden token is kept while its margin is this share of the largest logit: ten times the
+# tolerance of the comparison, so that no correct implementation can choose otherwise.
+CLEAR_MARGIN = 2e-3
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights and what belongs to them.
+
+    Attributes:
+        name: For people.
+        architecture: The decoder.
+        tensors: Name -> float32 array.
+        tokenizer_json: None for random weights, which have no language.
+        generation: Defaults.
+        chat: How a conversation is written, or None.
+        provenance: Where the weights come from.
+    """
+
+    name: str
+    architecture: Architecture
+    tensors: Mapping[str, np.ndarray]
+    tokenizer_json: str | None = None
+    generation: GenerationDefaults = field(default_factory=GenerationDefaults)
+    chat: ChatFormat | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "Source":
+        """Everything a checkpoint holds."""
+        info = checkpoint.info
+        return cls(
+            name=os.path.basename(os.path.abspath(checkpoint.path)),
+            architecture=info.architecture,
+            tensors=checkpoint.tensors(),
+            tokenizer_json=read_text(checkpoint.tokenizer_path),
+            generation=info.generation,
+            chat=info.chat,
+            provenance=info.provenance,
+        )
+
+    @classmethod
+    def random(cls, architecture: Architecture, seed: int) -> "Source":
+        """Untrained weights: right for measuring speed and memory, wrong for text."""
+        return cls(
+            name=f"random-{architecture.arch_id}",
+            architecture=architecture,
+            tensors=random_tensors(architecture, seed),
+            provenance={"weights": f"random, seed {seed}: for measuring only"},
+        )
+
+
+def build_bundle(
+    source: Source,
+    target: str,
+    context_len: int,
+    output: str,
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> tuple[Bundle, Parity]:
+    """Make a bundle and prove it.
+
+    Args:
+        source: Weights and what belongs to them.
+        target: A name in ``export.operators.ALLOWED_OPERATORS``.
+        context_len: Tokens that the cache shall hold.
+        output: The folder to make.
+        force: Replace an earlier bundle there.
+        on_progress: Told what is being done.
+
+    Raises:
+        SpecError: The context is longer than the model's.
+        UnsupportedError: The target does not take an operator.
+        ParityError: The exported file computes something else.
+        UsageError: Something stands at ``output``.
+        OSError: The disk is full.
+    """
+    check_context(source.architecture, context_len)
+    with folder_in_place(output, MANIFEST, force) as folder:
+        on_progress("writing the graph and the weights")
+        model = export_decoder(folder, source.architecture, source.tensors, context_len)
+        check_operators(model, target)
+        tokenizer = _write_tokenizer(folder, source.tokenizer_json)
+        torch_model = load_model(source.architecture, source.tensors)
+        on_progress("asking the model for golden tokens")
+        golden = golden_prompts(torch_model, tokenizer, context_len)
+        _write_manifest(folder, source, target, context_len, golden)
+        on_progress("comparing ONNX Runtime, torch and the numpy reference")
+        parity = check_parity(Bundle.open(folder), torch_model)
+    return Bundle.open(output), parity
+
+
+def golden_prompts(
+    model: MerinoLM, tokenizer: Tokenizer | None, context_len: int
+) -> list[GoldenPrompt]:
+    """Prompts with the model's greedy tokens, each cut before its first near-tie."""
+    golden = []
+    for prompt in GOLDEN_PROMPTS:
+        ids = _prompt_ids(prompt, tokenizer, model.architecture.vocab_size)
+        ids = ids[: max(1, context_len // 2)]
+        n_tokens = min(GOLDEN_TOKENS, context_len - len(ids))
+        outputs = []
+        for step in greedy_steps(model, ids, n_tokens):
+            if step.margin < CLEAR_MARGIN * max(1.0, step.logit):
+                break
+            outputs.append(step.token)
+        golden.append(GoldenPrompt(prompt, ids, outputs))
+    return golden
+
+
+def _prompt_ids(prompt: str, tokenizer: Tokenizer | None, vocab_size: int) -> list[int]:
+    if tokenizer is not None:
+        return list(tokenizer.encode(prompt, add_special_tokens=False).ids)
+    return [byte % vocab_size for byte in prompt.encode("utf-8")]
+
+
+def _write_tokenizer(folder: str, tokenizer_json: str | None) -> Tokenizer | None:
+    if tokenizer_json is None:
+        return None
+    text = portable_tokenizer(tokenizer_json)
+    jsonio.write_bytes_atomic(os.path.join(folder, TOKENIZER_FILE), text.encode("utf-8"))
+    return Tokenizer.from_str(text)
+
+
+def _write_manifest(
+    folder: str, source: Source, target: str, context_len: int, golden: list[GoldenPrompt]
+) -> None:
+    roles = {ONNX_FILE: "onnx", WEIGHTS_FILE: "weights"}
+    if source.tokenizer_json is not None:
+        roles[TOKENIZER_FILE] = "tokenizer"
+    manifest = BundleManifest(
+        name=source.name,
+        target=target,
+        precision="fp32",
+        architecture=source.architecture,
+        n_params=n_params(source.architecture),
+        kv_cache=kv_cache_spec(source.architecture, context_len),
+        files=file_entries(folder, roles),
+        generation=source.generation,
+        golden=golden,
+        made_by=f"merino-edge {__version__}",
+        chat=source.chat,
+        provenance=dict(source.provenance),
+    )
+    jsonio.write_record(os.path.join(folder, MANIFEST), SCHEMA, manifest)
+
+
+TARGETS = tuple(ALLOWED_OPERATORS)

@@ -1,0 +1,58 @@
+"""Is the exported file the model? Asked through the device's own session, before anyone gets it.
+
+Three implementations must agree on the same sequences: the torch model, the numpy reference
+that reads the bundle's weights, and ONNX Runtime on the bundle's graph with its cache written in
+place. The tolerance and its reason stand in ``runtime.verify``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from merino_edge.formats.bundle import Bundle
+from merino_edge.model.transformer import MerinoLM
+from merino_edge.runtime.backends.ort import OrtBackend
+from merino_edge.runtime.verify import (
+    Agreement,
+    check_golden_tokens,
+    compare_logits,
+    reference_logits,
+)
+
+
+class Parity(NamedTuple):
+    """What was compared, for the build's card.
+
+    Attributes:
+        golden_tokens: Greedy tokens that agreed with the torch model.
+        against_torch: Logits of ONNX Runtime and torch.
+        against_reference: Logits of ONNX Runtime and numpy.
+    """
+
+    golden_tokens: int
+    against_torch: Agreement
+    against_reference: Agreement
+
+
+def check_parity(bundle: Bundle, model: MerinoLM) -> Parity:
+    """Compare a bundle with the model it was made from.
+
+    Raises:
+        ParityError: The first disagreement, with position, difference and tolerance.
+    """
+    golden = bundle.manifest.golden
+
+    @torch.no_grad()
+    def torch_logits(ids: list[int]) -> np.ndarray:
+        return model(torch.tensor([ids]))[0].numpy()
+
+    backend = OrtBackend(bundle)
+    try:
+        return Parity(
+            check_golden_tokens(backend, golden),
+            compare_logits(backend, torch_logits, golden),
+            compare_logits(backend, reference_logits(bundle), golden[:1]),
+        )
+    finally:
+        backend.close()

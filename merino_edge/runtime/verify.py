@@ -1,0 +1,148 @@
+"""Does a backend compute what the bundle promises? Golden tokens and logits, on any machine.
+
+The one idea: two independent truths travel with every bundle. The golden prompts carry the
+greedy tokens that the workstation's model gave; and the numpy reference recomputes logits
+from the stored weights with no cache and no graph. A backend must agree with both.
+"""
+
+from typing import Callable, List, NamedTuple, Sequence
+
+import numpy as np
+
+from merino_edge.errors import ParityError
+from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.manifest import GoldenPrompt
+from merino_edge.runtime.backend import Backend
+from merino_edge.runtime.backends.reference import ReferenceBackend
+
+# FP32 sums of some thousand products differ by a few 1e-6 relative; a deep residual stream
+# multiplies that by ten or so. Measured: 2e-6 to 3e-5 of the largest logit. A wrong row of the
+# cache, mask or table shows as 1e-2 and more.
+FP32_TOLERANCE = 2e-4
+REFERENCE_TOKENS = 48  # enough to pass a chunk border, short enough for a board's CPU
+
+
+class Agreement(NamedTuple):
+    """How two ways of computing the same logits compare.
+
+    Attributes:
+        n_rows: Positions compared.
+        max_abs_diff: Largest difference of a logit.
+        scale: Largest absolute logit, at least 1.
+    """
+
+    n_rows: int
+    max_abs_diff: float
+    scale: float
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of the largest logit."""
+        return self.max_abs_diff / self.scale
+
+
+def check_golden_tokens(backend: Backend, golden: Sequence[GoldenPrompt]) -> int:
+    """Decode every golden prompt greedily; returns the number of tokens that agreed.
+
+    Raises:
+        ParityError: Names the prompt, the step and both tokens.
+    """
+    agreed = 0
+    for prompt in golden:
+        backend.reset()
+        logits = backend.prefill(prompt.input_ids)[0]
+        for step, expected in enumerate(prompt.output_ids):
+            token = int(np.argmax(logits))
+            if token != expected:
+                raise ParityError(
+                    "token {} of golden prompt {!r} is {}, it should be {}.".format(
+                        step, prompt.prompt, token, expected
+                    ),
+                    step=step,
+                    note="backend '{}': {}.".format(backend.name, backend.description),
+                    hint="build the bundle again; if it persists, this backend computes wrongly here.",
+                )
+            agreed += 1
+            if step + 1 < len(prompt.output_ids):
+                logits = backend.decode(token)
+    backend.reset()
+    return agreed
+
+
+def compare_logits(
+    backend: Backend,
+    expected_logits: Callable[[List[int]], np.ndarray],
+    golden: Sequence[GoldenPrompt],
+    tolerance: float = FP32_TOLERANCE,
+) -> Agreement:
+    """Compare all logits of prompt and answer, fed in uneven chunks and then token by token.
+
+    Args:
+        backend: What is checked.
+        expected_logits: ids -> [n, vocab_size], computed another way.
+        golden: Where the sequences come from.
+        tolerance: Of the difference as a share of the largest logit.
+
+    Raises:
+        ParityError: With the difference and the position.
+    """
+    total = Agreement(0, 0.0, 1.0)
+    for prompt in golden:
+        ids = (prompt.input_ids + prompt.output_ids)[:REFERENCE_TOKENS]
+        expected = expected_logits(ids)
+        actual = _chunked_logits(backend, ids)
+        difference = np.abs(actual - expected).max(axis=1)
+        scale = max(1.0, float(np.abs(expected).max()))
+        _check(backend, prompt, difference, scale, tolerance)
+        total = Agreement(
+            total.n_rows + len(ids),
+            max(total.max_abs_diff, float(difference.max())),
+            max(total.scale, scale),
+        )
+    return total
+
+
+def reference_logits(bundle: Bundle) -> Callable[[List[int]], np.ndarray]:
+    """All logits of a sequence, by the numpy reference."""
+    backend = ReferenceBackend(bundle)
+
+    def logits(ids: List[int]) -> np.ndarray:
+        backend.reset()
+        return np.array(backend.prefill(ids, all_logits=True))
+
+    return logits
+
+
+def _chunked_logits(backend: Backend, ids: List[int]) -> np.ndarray:
+    """Thirds: one chunk, another chunk, then single tokens, so that every path is on trial."""
+    backend.reset()
+    third = max(1, len(ids) // 3)
+    rows = [np.array(backend.prefill(ids[:third], all_logits=True))]
+    if len(ids) > third:
+        rows.append(np.array(backend.prefill(ids[third : 2 * third], all_logits=True)))
+    for token in ids[2 * third :]:
+        rows.append(np.array(backend.decode(token))[None])
+    backend.reset()
+    return np.concatenate(rows)
+
+
+def _check(
+    backend: Backend,
+    prompt: GoldenPrompt,
+    difference: np.ndarray,
+    scale: float,
+    tolerance: float,
+) -> None:
+    worst = int(difference.argmax())
+    if np.isfinite(difference).all() and difference[worst] <= tolerance * scale:
+        return
+    raise ParityError(
+        "logits at position {} of {!r} differ by {:.3g}, allowed is {:.3g}.".format(
+            worst, prompt.prompt, float(difference[worst]), tolerance * scale
+        ),
+        max_abs_diff=float(difference[worst]),
+        tolerance=tolerance * scale,
+        step=worst,
+        note="backend '{}': {}.".format(backend.name, backend.description),
+        hint="build the bundle again; if it persists, this backend computes wrongly here.",
+    )
