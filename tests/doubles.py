@@ -44,7 +44,7 @@ def tiny_architecture(**changes):
 
 
 def llama_architecture(**changes):
-    """The same size in the Llama family's choices: RMSNorm, RoPE, grouped heads, gated SiLU, no biases."""
+    """The same size, the Llama family's way: RMSNorm, RoPE, grouped heads, gated SiLU."""
     block = BlockSpec(d_model=16, n_head=4, n_kv_head=2, d_ff=24, depth=1)
     fields = {
         "blocks": (block, block),
@@ -103,7 +103,7 @@ CHAT = ChatFormat(
 
 
 def tiny_bundle(path, architecture=None, seed=0, context_len=None, tokenizer=True):
-    """A real bundle without ONNX: random weights, a tokenizer, a chat format; gives its path as str."""
+    """A real bundle without ONNX: random weights, tokenizer, chat format; gives its path (str)."""
     a = architecture or tiny_architecture()
     path = str(path)
     with bundles.folder_in_place(path, bundles.MANIFEST) as folder:

@@ -19,7 +19,7 @@ TokenIds = Union[Sequence[int], np.ndarray]
 
 
 class Backend:
-    """Base of all backends. Subclasses implement ``_forward`` and, if they hold things, ``_release``.
+    """Base of all backends. Subclasses implement ``_forward``, and ``_release`` to free things.
 
     Attributes:
         name: What ``--backend`` calls it.
@@ -122,7 +122,7 @@ class Backend:
                 "the context is full: {} of {} positions are used, {} more asked for.".format(
                     self.position, self.context_len, n_new
                 ),
-                hint="call reset(), send a shorter text, or build the bundle with a longer --context.",
+                hint="call reset(), send a shorter text, or build with a longer --context.",
             )
 
     def _bad_token(self, token_id: Any) -> SessionError:

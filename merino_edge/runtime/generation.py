@@ -1,8 +1,8 @@
 """One text being generated: an iterator of token ids that knows how it ended.
 
-The one idea: work happens in ``__next__``, just before a token is handed out, so a token is out as soon
-as it is known, and a caller who stops asking has stopped the model. Each step first looks for a
-reason to end (cancelled, long enough, context full), then runs the backend, then picks.
+The one idea: work happens in ``__next__``, just before a token is handed out, so a token is out as
+soon as it is known, and a caller who stops asking has stopped the model. Each step first looks for
+a reason to end (cancelled, long enough, context full), then runs the backend, then picks.
 """
 
 import time

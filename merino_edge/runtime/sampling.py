@@ -3,11 +3,11 @@
 Names, defaults and order are those of Hugging Face's ``generate``: repetition penalty, minimum
 length, temperature, top-k, top-p, then a draw. The one idea: after the first cut only the
 surviving candidates are looked at, so a draw from 50,000 words does not sort 50,000 numbers.
-Randomness comes from ``numpy.random.RandomState(seed)``, whose stream is frozen: the same seed gives
-the same text under numpy 1.19 on Python 3.6 and under today's.
+Randomness comes from ``numpy.random.RandomState(seed)``, whose stream is frozen: the same seed
+gives the same text under numpy 1.19 on Python 3.6 and under today's.
 """
 
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -52,6 +52,7 @@ class GenerationConfig(_Fields):
     __slots__ = ()
 
     def __new__(cls, *args: Any, **fields: Any) -> "GenerationConfig":
+        """Make and check."""
         self = super().__new__(cls, *args, **fields)
         _check(self)
         return self
@@ -111,9 +112,8 @@ class Sampler:
             token_id = int(np.argmax(scores))
         else:
             candidates, probabilities = distribution(scores, self._config)
-            drawn = np.searchsorted(
-                np.cumsum(probabilities), self._rng.random_sample(), side="right"
-            )
+            share = self._rng.random_sample()
+            drawn = int(np.searchsorted(np.cumsum(probabilities), share, side="right"))
             token_id = int(candidates[min(drawn, len(candidates) - 1)])
         self._seen[token_id] = True
         self._n_picked += 1
@@ -130,7 +130,7 @@ class Sampler:
             scores[self._seen] = np.where(seen < 0, seen * penalty, seen / penalty)
         if too_short:
             scores[self._eos] = -np.inf
-        return scores
+        return scores  # type: ignore[no-any-return]
 
 
 def distribution(scores: np.ndarray, config: GenerationConfig) -> Tuple[np.ndarray, np.ndarray]:
@@ -170,7 +170,7 @@ def _top_p(weights: np.ndarray, top_p: float) -> np.ndarray:
         largest = np.arange(weights.size)
     order = largest[np.argsort(-weights[largest], kind="stable")]
     n_kept = int(np.searchsorted(np.cumsum(weights[order]), needed)) + 1
-    return order[:n_kept]  # type: ignore[no-any-return]
+    return order[:n_kept]
 
 
 def _check(config: GenerationConfig) -> None:
@@ -197,6 +197,5 @@ def _check(config: GenerationConfig) -> None:
 def _check_stops(stop: Any) -> None:
     if isinstance(stop, str):
         raise SpecError("stop is {!r}, must be a list of strings.".format(stop))
-    texts = list(stop)  # type: List[Any]
-    if not all(isinstance(text, str) and text for text in texts):
-        raise SpecError("stop is {!r}, must hold non-empty strings.".format(texts))
+    if not all(isinstance(text, str) and text for text in stop):
+        raise SpecError("stop is {!r}, must hold non-empty strings.".format(list(stop)))

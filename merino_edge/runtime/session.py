@@ -224,7 +224,7 @@ def _chunks(ids: TokenIds, chunk: int) -> Iterator[TokenIds]:
 
 
 def _log_likelihoods(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """log softmax [n, V] at the targets [n], in float64 where it matters: the sum over the vocabulary."""
+    """log softmax [n, V] at the targets [n]; float64 for the sum over the vocabulary."""
     largest = logits.max(axis=-1)
     total = np.exp(logits - largest[:, None]).sum(axis=-1, dtype=np.float64)
-    return logits[np.arange(len(targets)), targets] - largest - np.log(total)
+    return logits[np.arange(len(targets)), targets] - largest - np.log(total)  # type: ignore[no-any-return]

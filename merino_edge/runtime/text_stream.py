@@ -13,8 +13,8 @@ from typing import Callable, List, Sequence, Tuple
 
 REPLACEMENT = "\ufffd"
 MAX_WINDOW = 32
-# Whatever precedes them, two UTF-8 decoders agree again after at most 3 bytes; a token of text is a byte
-# or more, so a window cut down to 8 tokens decodes its end as the whole text would.
+# Whatever they read before, two UTF-8 decoders agree again after at most 3 bytes; a token of text
+# is a byte or more, so a window cut down to 8 tokens decodes its end as the whole text would.
 KEPT_TOKENS = 8
 MAX_PARTIAL = 3  # bytes, hence U+FFFD, that an unfinished character can show
 

@@ -1,8 +1,8 @@
 """The one door to `tokenizers`: text to token ids and back.
 
 Works with version 0.12.1, the last for Python 3.6, and with current ones; the calls used here did
-not change between them. Special tokens written in a text ("<|im_start|>") become their ids; nothing is
-added around a text, that is the session's business. This module does not know any model.
+not change between them. Special tokens written in a text ("<|im_start|>") become their ids;
+nothing is added around a text, that is the session's business. This module knows no model.
 """
 
 import os
@@ -22,7 +22,7 @@ class Tokenizer:
         """Read a tokenizer.
 
         Raises:
-            FormatError: No such file, or `tokenizers` cannot read it; its own words are in the note.
+            FormatError: No such file, or `tokenizers` cannot read it (its words are in the note).
             MissingDependencyError: `tokenizers` is not installed.
         """
         try:

@@ -61,7 +61,8 @@ def test_prefill_gives_the_last_row_or_all_rows(backend):
     rows = backend.prefill(IDS, all_logits=True).copy()
     backend.reset()
     last = backend.prefill(IDS)
-    assert rows.shape == (5, 300) and last.shape == (1, 300)
+    assert rows.shape == (5, 300)
+    assert last.shape == (1, 300)
     assert rows.dtype == last.dtype == np.float32
     np.testing.assert_allclose(last[0], rows[-1], rtol=1e-5, atol=1e-6)
 
@@ -116,15 +117,15 @@ def scalar_decoder(a, w, ids):
     w = {name: t.astype(np.float64).tolist() for name, t in w.items()}
     xs = [list(w["embed.weight"][i]) for i in ids]
     for b, block in enumerate(a.blocks):
-        p = "blocks.%d." % b
+        p = f"blocks.{b}."
         if p + "joint.weight" in w:
             xs = [_matvec(w[p + "joint.weight"], x) for x in xs]
         if b == 0 and a.position == "learned":
             xs = [_add(x, w["pos_embed.weight"][t]) for t, x in enumerate(xs)]
         for i in range(block.depth):
-            hs = [_norm(a, w, "%snorms.%d.attn" % (p, i), x) for x in xs]
+            hs = [_norm(a, w, f"{p}norms.{i}.attn", x) for x in xs]
             xs = [_add(x, y) for x, y in zip(xs, _attend(a, w, p, block, hs))]
-            hs = [_norm(a, w, "%snorms.%d.ffn" % (p, i), x) for x in xs]
+            hs = [_norm(a, w, f"{p}norms.{i}.ffn", x) for x in xs]
             xs = [_add(x, _feed(a, w, p, block, h)) for x, h in zip(xs, hs)]
     xs = [_norm(a, w, "final_norm", x) for x in xs]
     if "head_joint.weight" in w:

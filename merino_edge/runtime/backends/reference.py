@@ -1,15 +1,15 @@
 """A numpy decoder, slow and obvious: the truth that the fast backends are held to.
 
 The one idea: it has no cache. It keeps the token ids and computes the whole prefix at every call,
-so whatever a cache can get wrong (a row too few, a stale row, a position off by one, a chunk border) is a
-difference between a fast backend and this one. It reads the weights where they lie, mapped
-from the bundle, and knows nothing of graphs or engines.
+so whatever a cache can get wrong (a row too few, a stale row, a position off by one, the border of
+a chunk) is a difference between a fast backend and this one. It reads the weights where they lie,
+mapped from the bundle, and knows nothing of graphs or engines.
 
 Shapes: T tokens, H query heads, K key/value heads, D head_dim, V vocabulary.
 """
 
 import math
-from typing import Any, Callable, Dict
+from typing import Dict
 
 import numpy as np
 
@@ -104,11 +104,11 @@ def decoder_logits(a: Architecture, w: Tensors, ids: np.ndarray, n_rows: int) ->
     if "head_joint.weight" in w:
         x = x @ w["head_joint.weight"].T
     head = w["embed.weight"] if a.tie_embeddings else w["head.weight"]
-    return (x @ head.T).astype(np.float32, copy=False)
+    return (x @ head.T).astype(np.float32, copy=False)  # type: ignore[no-any-return]
 
 
 def _enter_block(a: Architecture, w: Tensors, x: np.ndarray, b: int, prefix: str) -> np.ndarray:
-    """Widen or narrow the stream [T, d] where a joint stands; add learned positions at the start."""
+    """Widen or narrow the stream [T, d] at a joint; add learned positions at the start."""
     if b in a.joints():
         x = x @ w[prefix + "joint.weight"].T
     if b == 0 and a.position == "learned":
@@ -136,7 +136,7 @@ def _attention(
 
 
 def _rotate(x: np.ndarray, base: float) -> np.ndarray:
-    """Rotary positions [T, heads, D]: channel j turns with channel j + D/2 (Su et al. 2021, eq. 34)."""
+    """Rotary positions [T, heads, D]: channel j turns with channel j + D/2 (Su et al. 2021)."""
     half = x.shape[-1] // 2
     frequency = base ** (-np.arange(half) / half)
     angle = np.arange(len(x))[:, None, None] * frequency  # float64 [T, 1, D/2]
@@ -163,12 +163,12 @@ def _linear(w: Tensors, name: str, x: np.ndarray) -> np.ndarray:
 def _norm(a: Architecture, w: Tensors, name: str, x: np.ndarray) -> np.ndarray:
     scale = w[name + ".weight"]
     if a.norm == "rmsnorm":
-        return (
+        return (  # type: ignore[no-any-return]
             x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(a.norm_eps)) * scale
         )
     x = x - x.mean(axis=-1, keepdims=True)
     variance = np.mean(x * x, axis=-1, keepdims=True)
-    return x / np.sqrt(variance + x.dtype.type(a.norm_eps)) * scale + w[name + ".bias"]
+    return x / np.sqrt(variance + x.dtype.type(a.norm_eps)) * scale + w[name + ".bias"]  # type: ignore[no-any-return]
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -184,11 +184,11 @@ def _gelu(x: np.ndarray) -> np.ndarray:
 
 
 def _gelu_tanh(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))  # type: ignore[no-any-return]
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0)
+    return np.maximum(x, 0)  # type: ignore[no-any-return]
 
 
 def _silu(x: np.ndarray) -> np.ndarray:
@@ -201,4 +201,4 @@ _ACTIVATIONS = {
     "gelu_tanh": _gelu_tanh,
     "relu": _relu,
     "silu": _silu,
-}  # type: Dict[str, Callable[[Any], Any]]
+}
