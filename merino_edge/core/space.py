@@ -1,0 +1,215 @@
+"""The architectures that a search may choose from, as data.
+
+The one idea: a member is a *genome*, an integer array of shape (n_blocks, 3) that holds, block
+by block, which width, which feed-forward ratio and which depth. Everything fast works on arrays
+of genomes; ``decode`` turns one into the ``Architecture`` that everything else understands, and
+``encode`` is the way back. Choices are sorted, so a smaller index never costs more.
+
+A space knows no costs, no entropy and no device.
+"""
+
+from dataclasses import dataclass, replace
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from merino_edge.errors import SpecError, UsageError
+from merino_edge.formats import jsonio
+from merino_edge.formats.architecture import Architecture, BlockSpec
+
+SCHEMA = "merino-edge.space/1"
+WIDTH, RATIO, DEPTH = 0, 1, 2  # columns of a genome
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Choices for every block, and what all members have in common.
+
+    Attributes:
+        name: For people and files.
+        n_blocks: Blocks in the chain (paper: N).
+        d_models: Widths (paper: E), ascending multiples of head_dim.
+        ffn_ratios: Feed-forward ratios (paper: R), ascending; d_ff is the nearest integer to R E.
+        depths: Applications of a block (paper: L), ascending.
+        head_dim: Width of a head; a block of width E has E / head_dim heads.
+        vocab_size: Rows of the token embedding.
+        max_seq_len: Longest sequence, in tokens.
+        monotone: Widths never shrink from a block to the next.
+        norm: And the fields below: as in ``Architecture``.
+    """
+
+    name: str
+    n_blocks: int
+    d_models: tuple[int, ...]
+    ffn_ratios: tuple[float, ...]
+    depths: tuple[int, ...]
+    head_dim: int
+    vocab_size: int
+    max_seq_len: int
+    monotone: bool = True
+    norm: str = "layernorm"
+    position: str = "learned"
+    activation: str = "gelu"
+    gated_ffn: bool = False
+    attention_bias: bool = True
+    ffn_bias: bool = True
+    tie_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        if self.n_blocks < 1 or self.head_dim < 1:
+            raise SpecError("n_blocks and head_dim must be at least 1.")
+        for name in ("d_models", "ffn_ratios", "depths"):
+            _check_choices(name, getattr(self, name))
+        for index, width in enumerate(self.d_models):
+            if width % self.head_dim:
+                raise SpecError(
+                    f"d_models[{index}] is {width}, not a multiple of head_dim {self.head_dim}."
+                )
+        self.decode(self.smallest())  # the architecture checks the fields that it shares
+
+    def replace(self, **changes: Any) -> "SearchSpace":
+        """A copy with some fields changed, checked again."""
+        return replace(self, **changes)
+
+    @property
+    def n_choices(self) -> tuple[int, int, int]:
+        """How many widths, ratios and depths a block can choose from."""
+        return len(self.d_models), len(self.ffn_ratios), len(self.depths)
+
+    @property
+    def size(self) -> int:
+        """Number of members."""
+        widths, ratios, depths = self.n_choices
+        chains = comb(widths + self.n_blocks - 1, self.n_blocks)
+        chains = chains if self.monotone else widths**self.n_blocks
+        return chains * (ratios * depths) ** self.n_blocks
+
+    def smallest(self) -> np.ndarray:
+        """The genome of the first choices. No member is cheaper, whatever is counted."""
+        return np.zeros((self.n_blocks, 3), dtype=np.int64)
+
+    def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Random genomes, shape (n, n_blocks, 3).
+
+        Each gene is uniform; where widths must not shrink they are sorted afterwards, so chains
+        of equal widths are a little rarer than one in ``size``.
+        """
+        genomes = rng.integers(0, self.n_choices, size=(n, self.n_blocks, 3))
+        if self.monotone:
+            genomes[:, :, WIDTH].sort(axis=1)
+        return genomes
+
+    def d_ff(self, width: int, ratio: float) -> int:
+        """Feed-forward width of a block: the integer nearest to ratio x width, at least 1."""
+        return max(1, round(width * ratio))
+
+    def block(self, width: int, ratio: float, depth: int) -> BlockSpec:
+        """One block of this space."""
+        n_head = width // self.head_dim
+        return BlockSpec(width, n_head, n_head, self.d_ff(width, ratio), depth)
+
+    def architecture(self, blocks: tuple[BlockSpec, ...]) -> Architecture:
+        """The decoder with these blocks and what all members have in common."""
+        return Architecture(
+            blocks=blocks,
+            vocab_size=self.vocab_size,
+            max_seq_len=self.max_seq_len,
+            norm=self.norm,
+            position=self.position,
+            activation=self.activation,
+            gated_ffn=self.gated_ffn,
+            attention_bias=self.attention_bias,
+            ffn_bias=self.ffn_bias,
+            tie_embeddings=self.tie_embeddings,
+        )
+
+    def decode(self, genome: np.ndarray) -> Architecture:
+        """The architecture of one genome, shape (n_blocks, 3)."""
+        choices = [
+            (self.d_models[width], self.ffn_ratios[ratio], self.depths[depth])
+            for width, ratio, depth in genome.tolist()
+        ]
+        return self.architecture(tuple(self.block(*choice) for choice in choices))
+
+    def encode(self, architecture: Architecture) -> np.ndarray:
+        """The genome of a member.
+
+        Raises:
+            SpecError: It is not a member; says what differs first.
+        """
+        blocks = architecture.blocks
+        if len(blocks) != self.n_blocks:
+            raise SpecError(f"{len(blocks)} blocks, the space '{self.name}' has {self.n_blocks}.")
+        genome = np.array([self._genes(i, block) for i, block in enumerate(blocks)])
+        if self.monotone and (np.diff(genome[:, WIDTH]) < 0).any():
+            raise SpecError(f"the widths shrink; in the space '{self.name}' they must not.")
+        if self.decode(genome) != architecture:
+            raise SpecError(f"its common fields are not those of the space '{self.name}'.")
+        return genome
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        try:
+            self.encode(architecture)
+        except SpecError:
+            return False
+        return True
+
+    def _genes(self, index: int, block: BlockSpec) -> tuple[int, int, int]:
+        d_ffs = [self.d_ff(block.d_model, ratio) for ratio in self.ffn_ratios]
+        genes = []
+        for name, choices in (("d_model", self.d_models), ("d_ff", d_ffs), ("depth", self.depths)):
+            value = getattr(block, name)
+            if value not in choices:
+                choices_text = ", ".join(map(str, choices))
+                raise SpecError(f"blocks[{index}].{name} is {value}, not one of {choices_text}.")
+            genes.append(list(choices).index(value))
+        return genes[0], genes[1], genes[2]
+
+
+def _check_choices(name: str, choices: tuple[float, ...]) -> None:
+    if not choices:
+        raise SpecError(f"{name} is empty: give at least one choice.")
+    for index, (before, value) in enumerate(zip((0, *choices), choices, strict=False)):
+        if not before < value < float("inf"):
+            raise SpecError(f"{name}[{index}] is {value}: choices must be above 0 and ascend.")
+
+
+_HALVES = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
+
+# The grids are choices of ours: the paper's were not published where we could read them.
+PRESETS = {
+    space.name: space
+    for space in (
+        SearchSpace("paper", 4, tuple(range(128, 1025, 64)), _HALVES, tuple(range(1, 17)), 64, 50257, 1024),
+        SearchSpace("nano", 4, tuple(range(128, 1025, 64)), _HALVES, tuple(range(1, 17)), 64, 8192, 1024),
+        SearchSpace("tiny", 3, tuple(range(64, 257, 32)), _HALVES, tuple(range(1, 9)), 32, 2048, 256),
+    )
+}
+
+
+def get(name: str) -> SearchSpace:
+    """A preset by name.
+
+    Raises:
+        UsageError: There is none; names those there are.
+    """
+    if name not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise UsageError(f"there is no space '{name}'.", hint=f"one of {known}, or a JSON file.")
+    return PRESETS[name]
+
+
+def from_json_file(path: str) -> SearchSpace:
+    """Read a space.
+
+    Raises:
+        FormatError: Unknown, missing or wrong fields, with the field's path.
+        SchemaVersionError: Written by a version with another schema.
+    """
+    return jsonio.read_record(path, SCHEMA, SearchSpace)
+
+
+def to_json_file(path: str, space: SearchSpace) -> None:
+    """Write a space, for ``from_json_file`` or for a person to edit."""
+    jsonio.write_record(path, SCHEMA, space)
