@@ -31,7 +31,7 @@ from merino_edge.formats.manifest import (
     GenerationDefaults,
     GoldenPrompt,
 )
-from merino_edge.formats.tokenizer_file import portable_tokenizer
+from merino_edge.formats.tokenizer_file import portable_json
 from merino_edge.model.checkpoint import Checkpoint, read_text
 from merino_edge.model.reference import greedy_steps
 from merino_edge.model.transformer import MerinoLM, load_model, random_tensors
@@ -163,7 +163,7 @@ def _prompt_ids(prompt: str, tokenizer: Tokenizer | None, vocab_size: int) -> li
 def _write_tokenizer(folder: str, tokenizer_json: str | None) -> Tokenizer | None:
     if tokenizer_json is None:
         return None
-    text = portable_tokenizer(tokenizer_json)
+    text = portable_json(tokenizer_json)
     jsonio.write_bytes_atomic(os.path.join(folder, TOKENIZER_FILE), text.encode("utf-8"))
     return Tokenizer.from_str(text)
 

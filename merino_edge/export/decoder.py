@@ -8,7 +8,7 @@ Inputs (q new tokens, p rows of past):
     past_mask [p] float32         added to the scores of the past: 0 visible, -10000 hidden
     past_key_values.{i}.key       [p, n_kv_head, head_dim], and .value, one pair a layer application
 
-Outputs: logits [n, vocab_size] and present.{i}.key/value [q, n_kv_head, head_dim], the *new* rows only.
+Outputs: logits [n, vocab_size] and present.{i}.key/value [q, n_kv_head, head_dim]: *new* rows only.
 
 The one idea is the cache. Rows are sequence-major, so the past is a prefix of one buffer and the
 new rows are the next rows of the same buffer: the runtime passes two pointers into it, and

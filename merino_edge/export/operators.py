@@ -12,10 +12,20 @@ import onnx
 
 from merino_edge.errors import UnsupportedError
 
-_COMMON = frozenset(
-    "Add Cast Clip Concat Div Erf Gather Gemm MatMul Mul Pow ReduceMean Relu Reshape Shape Sigmoid "
-    "Slice Softmax Split Sqrt Sub Tanh Transpose Unsqueeze".split()
-)
+_ARITHMETIC = {"Add", "Clip", "Div", "Erf", "Mul", "Pow", "Relu", "Sigmoid", "Sqrt", "Sub", "Tanh"}
+_MATRICES = {"Gemm", "MatMul", "ReduceMean", "Softmax"}
+_SHAPES = {
+    "Cast",
+    "Concat",
+    "Gather",
+    "Reshape",
+    "Shape",
+    "Slice",
+    "Split",
+    "Transpose",
+    "Unsqueeze",
+}
+_COMMON = frozenset(_ARITHMETIC | _MATRICES | _SHAPES)
 ALLOWED_OPERATORS = {"host": _COMMON, "nano-cpu": _COMMON, "nano": _COMMON}
 MAX_OPSET = 13
 

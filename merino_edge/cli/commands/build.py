@@ -69,7 +69,7 @@ def _run_config(args: argparse.Namespace) -> int:
         raise UsageError(
             "--config says it all: leave out the source, --random-weights and --context."
         )
-    from merino_edge.pipeline.build import run_pipeline
+    from merino_edge.pipeline.run import run_pipeline
     from merino_edge.pipeline.run_config import read_run_config
 
     config = read_run_config(args.config)
@@ -105,7 +105,7 @@ def _print_result(bundle: Any, parity: Any, as_json: bool) -> None:
     ]
     if parity:
         lines.append(
-            "verified    {} golden tokens; logits within {:.1e} of torch, {:.1e} of numpy (relative)".format(
+            "verified    {} golden tokens; logits within {:.1e} of torch, {:.1e} of numpy".format(
                 parity.golden_tokens,
                 parity.against_torch.relative,
                 parity.against_reference.relative,

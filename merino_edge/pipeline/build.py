@@ -1,0 +1,68 @@
+"""From weights, or an architecture that has none yet, to a bundle for a named target."""
+
+import os
+from collections.abc import Callable
+
+from merino_edge.core import targets
+from merino_edge.errors import FormatError, UnsupportedError, UsageError
+from merino_edge.export.bundler import TARGETS, Source, build_bundle
+from merino_edge.export.parity import Parity
+from merino_edge.formats.architecture import Architecture, read_architecture
+from merino_edge.formats.bundle import Bundle
+from merino_edge.model.checkpoint import INFO, load_checkpoint
+
+DEFAULT_CONTEXT_LEN = 512
+NOT_YET = ("nano", "orin-nano", "rtx", "mock-nano")
+
+Progress = Callable[[str], None]
+
+
+def open_source(path: str, random_weights: bool, seed: int) -> Source:
+    """Weights from a checkpoint folder, or random ones for an architecture file.
+
+    Raises:
+        UsageError: Weights are asked for that the path does not have, or the other way round.
+        FormatError: What is there is damaged.
+    """
+    if os.path.isfile(path) and not random_weights:
+        raise UsageError(
+            f"'{path}' describes an architecture; there are no weights in it.",
+            hint="train it (merino-edge train), or add --random-weights to measure its speed.",
+        )
+    if os.path.isdir(path) and random_weights:
+        path = os.path.join(path, INFO)
+    if random_weights:
+        return Source.random(read_architecture(path), seed)
+    if not os.path.exists(path):
+        raise FormatError("the checkpoint does not exist.", path)
+    return Source.from_checkpoint(load_checkpoint(path))
+
+
+def build_for_target(
+    source: Source,
+    target: str,
+    context_len: int | None,
+    output: str,
+    force: bool = False,
+    on_progress: Progress = lambda text: None,
+) -> tuple[Bundle, Parity]:
+    """Build for a named target, with its context if none is asked for.
+
+    Raises:
+        UsageError: There is no such target.
+        UnsupportedError: The target needs an engine that this version does not make.
+    """
+    targets.get(target)
+    if target in NOT_YET or target not in TARGETS:
+        raise UnsupportedError(
+            f"bundles for '{target}' cannot be built by this version.",
+            note="it makes bundles for ONNX Runtime on CPUs; a Jetson Nano's CPU runs them too.",
+            hint="merino-edge build --target host CHECKPOINT -o bundle/",
+        )
+    length = context_len or default_context_len(source.architecture)
+    return build_bundle(source, target, length, output, force, on_progress)
+
+
+def default_context_len(a: Architecture) -> int:
+    """The model's own length, at most 512: a cache is paid for in full, so the cap is low."""
+    return min(a.max_seq_len, DEFAULT_CONTEXT_LEN)

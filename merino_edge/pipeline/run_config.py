@@ -1,0 +1,85 @@
+"""One TOML file says a whole run: budget, search, text, training, bundle.
+
+Example::
+
+    corpus = ["texts/*.txt"]        # beside this file, unless absolute
+    target = "host"
+    space = "tiny"
+    context_len = 256
+
+    [budget]
+    max_params = 1500000
+    max_flops = 2000000000
+
+    [search]
+    candidates = 100000
+
+    [train]
+    n_steps = 600
+
+Each table is the record of its stage (``core.budget.Budget``, ``search.config.SearchConfig``,
+``training.config.TrainConfig``), so an option is described once. An unknown key is refused.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from merino_edge.core.budget import Budget
+from merino_edge.errors import FormatError, MissingDependencyError
+from merino_edge.formats import jsonio
+from merino_edge.search.config import SearchConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All stages of a run.
+
+    Attributes:
+        corpus: Text files, folders or patterns.
+        target: A name in ``core.targets``.
+        output: Folder of all results, beside the file.
+        space: A preset or a file; None for the target's.
+        context_len: Tokens of the bundle's cache; None for the model's, at most 512.
+        budget: Limits; all None for the target's.
+        search: How long to search.
+        train: Fields of TrainConfig; those left out follow from the architecture.
+    """
+
+    corpus: tuple[str, ...]
+    target: str = "host"
+    output: str = "run"
+    space: str | None = None
+    context_len: int | None = None
+    budget: Budget = field(default_factory=Budget)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+def read_run_config(path: str) -> RunConfig:
+    """Read a run's TOML file.
+
+    Raises:
+        FormatError: Not TOML, or a key that no stage knows; path and field are named.
+    """
+    try:
+        with open(path, "rb") as stream:
+            document = _toml().load(stream)
+    except FileNotFoundError as error:
+        raise FormatError("the file does not exist.", path) from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
+        raise FormatError(f"not TOML: {error}.", path) from error
+    config: RunConfig = jsonio.decode(RunConfig, document, path)
+    return config
+
+
+def _toml() -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+
+        return tomllib
+    try:
+        import tomli
+    except ImportError as error:
+        raise MissingDependencyError("tomli", "--config", "pip install tomli") from error
+    return tomli
