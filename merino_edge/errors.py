@@ -18,7 +18,8 @@ class's own code; anything that is *not* in this tree is a bug of ours and shows
     ├─ MissingDependencyError (ImportError) 1   which package, which machine, how to get it
     ├─ EngineError                          3   TensorRT or ONNX Runtime refused a graph
     ├─ DeviceMemoryError                    4   .needed_bytes, .free_bytes
-    └─ SessionError                         1   context full, session closed, bad token
+    ├─ SessionError                         1   context full, session closed, bad token
+    └─ StoppedError                       130   asked to stop; what was done is saved
 
 This module knows nothing of the rest of the package.
 """
@@ -170,3 +171,9 @@ class DeviceMemoryError(MerinoError):
 
 class SessionError(MerinoError):
     """A session was asked for something it cannot do now."""
+
+
+class StoppedError(MerinoError):
+    """Someone asked to stop, and the work is saved; the hint says how to go on."""
+
+    exit_code = 130

@@ -1,0 +1,128 @@
+"""``TrainConfig``: everything that a training run may be told, checked when it is made.
+
+The one idea: a run is its architecture, its corpus, its tokenizer and this record; whoever has all
+four gets the same weights. The defaults are for small decoders on a CPU and were measured
+(see ``for_model``); the betas, the decay and the clipping are those of GPT-3 and nanoGPT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from merino_edge.errors import SpecError
+from merino_edge.formats.architecture import Architecture
+
+PRECISIONS = ("float32", "bfloat16")
+# Fields that change how a run proceeds, not where it arrives: a resumed run may have others.
+FREE_FIELDS = ("save_every", "threads")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        n_steps: Optimiser steps of the whole run; the learning rate falls over all of them.
+        batch_size: Windows a step.
+        seq_len: Tokens a window.
+        learning_rate: Its highest value, after the warm-up.
+        min_lr_ratio: Its last value, as a part of the highest.
+        warmup_steps: Steps over which it rises from zero.
+        weight_decay: Decoupled, on matrices only.
+        beta1, beta2: Of Adam.
+        grad_clip: Longest gradient, as a norm over all parameters.
+        eval_every: Steps between validations; the last step is always validated.
+        eval_tokens: Tokens of one validation, spread over the held-out text; the final figure of
+            a run takes all of them.
+        save_every: Steps between saved states; validations that improve are saved as well.
+        val_fraction: Part of each document, its end, that is held out.
+        precision: "float32", or "bfloat16" for matrix products (weights stay float32).
+        seed: Of the first weights and of the order of the windows.
+        vocab_size: None for the architecture's; a number must agree with it.
+        threads: CPU threads; None for torch's choice.
+
+    Raises:
+        SpecError: A value is out of range; its field is named.
+    """
+
+    n_steps: int
+    batch_size: int = 16
+    seq_len: int = 256
+    learning_rate: float = 3e-3
+    min_lr_ratio: float = 0.1
+    warmup_steps: int = 50
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    grad_clip: float = 1.0
+    eval_every: int = 100
+    eval_tokens: int = 32768
+    save_every: int = 100
+    val_fraction: float = 0.05
+    precision: str = "float32"
+    seed: int = 0
+    vocab_size: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "batch_size", "seq_len", "eval_every", "eval_tokens", "save_every"):
+            self._require(name, getattr(self, name) >= 1, "must be at least 1")
+        for name in ("vocab_size", "threads"):
+            value = getattr(self, name)
+            self._require(name, value is None or value >= 1, "must be at least 1, or None")
+        for name in ("learning_rate", "grad_clip"):
+            self._require(name, getattr(self, name) > 0, "must be above 0")
+        for name in ("weight_decay", "warmup_steps", "seed"):
+            self._require(name, getattr(self, name) >= 0, "must not be below 0")
+        self._require("min_lr_ratio", 0 <= self.min_lr_ratio <= 1, "must be between 0 and 1")
+        for name in ("beta1", "beta2"):
+            self._require(name, 0 <= getattr(self, name) < 1, "must be from 0 to below 1")
+        self._require("val_fraction", 0 < self.val_fraction <= 0.5, "must be above 0, at most 0.5")
+        known = self.precision in PRECISIONS
+        self._require("precision", known, f"must be one of {', '.join(PRECISIONS)}")
+
+    @classmethod
+    def for_model(
+        cls, architecture: Architecture, n_steps: int = 1000, **changes: Any
+    ) -> TrainConfig:
+        """Settings for an architecture: windows that fit it, a rate for its width, a short warm-up."""
+        widest = max(block.d_model for block in architecture.blocks)
+        chosen: dict[str, Any] = {
+            "seq_len": min(cls.seq_len, architecture.max_seq_len),
+            "learning_rate": round(learning_rate_for(widest), 6),
+            "warmup_steps": min(cls.warmup_steps, n_steps // 10),
+        }
+        chosen.update(changes)
+        return cls(n_steps=n_steps, **chosen)
+
+    def check_against(self, architecture: Architecture) -> None:
+        """Refuse windows longer than the model, and another vocabulary.
+
+        Raises:
+            SpecError: With both numbers.
+        """
+        longest, rows = architecture.max_seq_len, architecture.vocab_size
+        fits = self.seq_len <= longest
+        self._require("seq_len", fits, f"the architecture's max_seq_len is {longest}")
+        agrees = self.vocab_size in (None, rows)
+        self._require("vocab_size", agrees, f"the architecture has {rows} rows")
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that one optimiser step sees."""
+        return self.batch_size * self.seq_len
+
+    def bound_fields(self) -> dict[str, Any]:
+        """The fields that decide where a run arrives: a resumed run must have the same."""
+        names = [field.name for field in fields(self) if field.name not in FREE_FIELDS]
+        return {name: getattr(self, name) for name in names}
+
+    def _require(self, name: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise SpecError(f"{name} is {getattr(self, name)!r}: {rule}.")
+
+
+def learning_rate_for(d_model: int) -> float:
+    """Peak rate by width: 3e-3 up to 192, falling as 1/width beyond, as in muP (arXiv:2203.03466)."""
+    return 3e-3 * min(1.0, 192 / d_model)

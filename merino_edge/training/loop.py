@@ -1,0 +1,286 @@
+"""The loop: forward, backward, step; validate, save, and stop where it can go on.
+
+The one idea: after step ``s`` everything that the future depends on is in three places, the weights, the
+optimiser's moments and the number ``s``. The batches, the learning rate and the moments of validation are
+functions of ``s``. So what a resumed run computes is bit for bit what an uninterrupted one would have
+computed (same machine, same number of threads). It knows batches and folders, not texts.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from merino_edge.errors import MerinoError, StoppedError
+from merino_edge.formats.architecture import Architecture
+from merino_edge.model.transformer import MerinoLM
+from merino_edge.training.config import TrainConfig
+from merino_edge.training.data import Batches
+from merino_edge.training.evaluate import Tokens, evaluate
+from merino_edge.training.metrics_log import MetricsLog
+from merino_edge.training.optim import (
+    learning_rate_at,
+    make_optimizer,
+    moments_of,
+    restore_moments,
+    set_learning_rate,
+)
+from merino_edge.training.run_folder import METRICS, Best, RunFolder, RunState, weights_name
+from merino_edge.training.signals import stop_wish
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where a run stands.
+
+    Attributes:
+        phase: "corpus", "tokenizer", "tokens", "train", "evaluate" or "up to date".
+        step, n_steps: Optimiser steps done and wanted (documents, while the phase is "tokens").
+        loss: Of the last step, nats per token; None before the first.
+        val_loss: Of the last validation; None before the first.
+        tokens_per_s: Since this process began, validations left out.
+        elapsed_s: Of training, earlier processes of the run included.
+        eta_s: Seconds to go, at the pace so far.
+    """
+
+    phase: str
+    step: int = 0
+    n_steps: int = 0
+    loss: float | None = None
+    val_loss: float | None = None
+    tokens_per_s: float = 0.0
+    elapsed_s: float = 0.0
+    eta_s: float = 0.0
+
+    def __str__(self) -> str:
+        if self.phase != "train":
+            return f"{self.phase} {self.step or ''}".rstrip()
+        shown = f"step {self.step}/{self.n_steps}"
+        shown += f", loss {self.loss:.3f}" if self.loss is not None else ""
+        shown += f", validation {self.val_loss:.3f}" if self.val_loss is not None else ""
+        return shown + f", {self.tokens_per_s:.0f} tokens/s, {self.eta_s:.0f} s to go"
+
+
+OnProgress = Callable[[TrainProgress], None]
+
+
+def new_model(architecture: Architecture, seed: int) -> MerinoLM:
+    """A model with fresh weights; same seed, same weights, and torch's own generator untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MerinoLM(architecture)
+
+
+def load_weights(model: nn.Module, arrays: dict[str, np.ndarray]) -> None:
+    """Copy arrays into a model's parameters, by name."""
+    model.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+
+
+def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
+    """A model's parameters by name, as views."""
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+
+
+@contextlib.contextmanager
+def torch_threads(n_threads: int | None) -> Iterator[None]:
+    """Set the number of threads while the block runs; None leaves it."""
+    earlier = torch.get_num_threads()
+    torch.set_num_threads(n_threads or earlier)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(earlier)
+
+
+class TrainingLoop:
+    """One run, from where its folder stands to its last step.
+
+    Attributes:
+        model: The model, with the weights of ``step``.
+        step: Optimiser steps done.
+        best: The best validation so far.
+
+    Args:
+        architecture: The decoder.
+        batches: The training text, by step.
+        val_tokens: The held-out text.
+        config: How to train.
+        folder: Where states are kept; the run continues from the one it holds.
+        on_progress: Told after every step.
+        clock: Seconds, for the figures only.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        batches: Batches,
+        val_tokens: Tokens,
+        config: TrainConfig,
+        folder: RunFolder,
+        on_progress: OnProgress = lambda progress: None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.model = new_model(architecture, config.seed)
+        self.step = 0
+        self.best: Best | None = None
+        self._optimizer = make_optimizer(self.model, config)
+        self._batches, self._val_tokens = batches, val_tokens
+        self._config, self._folder = config, folder
+        self._on_progress = on_progress
+        self._val_loss: float | None = None
+        self._pace = _Pace(clock)
+        self._restore(folder.state())
+
+    def _restore(self, state: RunState | None) -> None:
+        if state is None:
+            return
+        self.step, self.best = state.step, state.best
+        self._pace.earlier_s = state.elapsed_s
+        load_weights(self.model, self._folder.arrays(state.weights))
+        moments = self._folder.arrays(state.moments)
+        restore_moments(self.model, self._optimizer, moments, state.step)
+
+    def run(self) -> Best:
+        """Train to the last step; returns the best validation, whose weights the folder holds.
+
+        Raises:
+            StoppedError: Someone asked to stop; the state is saved.
+            MerinoError: The loss is not a number; the last good state is kept.
+            OSError: The disk is full; the last state is untouched.
+        """
+        log = MetricsLog(self._folder.file(METRICS), self.step)
+        try:
+            with torch_threads(self._config.threads), stop_wish() as wish:
+                self._pace.start()
+                while self.step < self._config.n_steps:
+                    self._advance(log)
+                    if wish and self.step < self._config.n_steps:
+                        self._commit(log)
+                        self._stop(wish.name or "")
+        finally:
+            log.close()
+        assert self.best is not None, "the last step is always validated"
+        return self.best
+
+    def _advance(self, log: MetricsLog) -> None:
+        """One step, and what is due after it."""
+        config = self._config
+        rate = learning_rate_at(self.step, config)
+        with self._pace.timed(config.tokens_per_step):
+            loss, norm = self._train_step(self.step, rate)
+        self.step += 1
+        values = {"step": self.step, "loss": loss, "learning_rate": rate, "grad_norm": norm}
+        last = self.step == config.n_steps
+        improved = False
+        if last or self.step % config.eval_every == 0:
+            improved = self._validate()
+            values["val_loss"] = self._val_loss
+        log.add(**values, elapsed_s=round(self._pace.elapsed_s, 3))
+        if improved or last or self.step % config.save_every == 0:
+            self._commit(log)
+        self._report(loss)
+
+    def _train_step(self, step: int, rate: float) -> tuple[float, float]:
+        """(loss, gradient norm); the weights are not touched if either is not finite."""
+        loss = self._loss(torch.from_numpy(self._batches.at(step)))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self._config.grad_clip)
+        values = float(loss.detach()), float(norm)
+        if not all(map(math.isfinite, values)):
+            self._refuse_step(step + 1, *values)
+        set_learning_rate(self._optimizer, rate)
+        self._optimizer.step()
+        return values
+
+    def _loss(self, batch: Tensor) -> Tensor:
+        """Mean cross-entropy of a batch [B, T + 1], nats per token."""
+        half = self._config.precision == "bfloat16"
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            logits = self.model(batch[:, :-1])
+        return F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+
+    def _validate(self) -> bool:
+        """True if this is the best validation so far."""
+        config = self._config
+        found = evaluate(self.model, self._val_tokens, config.seq_len, config.eval_tokens)
+        self._val_loss = found.loss
+        if self.best is not None and found.loss >= self.best.val_loss:
+            return False
+        self.best = Best(self.step, found.loss, weights_name(self.step))
+        return True
+
+    def _commit(self, log: MetricsLog) -> None:
+        log.flush()
+        moments = moments_of(self.model, self._optimizer)
+        elapsed_s = self._pace.elapsed_s
+        self._folder.commit(self.step, elapsed_s, self.best, weights_of(self.model), moments)
+
+    def _report(self, loss: float) -> None:
+        n_left = self._config.n_steps - self.step
+        self._on_progress(
+            TrainProgress(
+                "train",
+                self.step,
+                self._config.n_steps,
+                loss,
+                self._val_loss,
+                self._pace.tokens_per_s,
+                self._pace.elapsed_s,
+                n_left * self._pace.seconds_per_step,
+            )
+        )
+
+    def _refuse_step(self, step: int, loss: float, norm: float) -> None:
+        state = self._folder.state()
+        kept = f"the state of step {state.step} is kept" if state else "nothing was saved yet"
+        raise MerinoError(
+            f"step {step} gave loss {loss} and gradient norm {norm}.",
+            note=f"{kept} in '{self._folder.path}'.",
+            hint=f"start again with a lower --learning-rate (it is {self._config.learning_rate}).",
+        )
+
+    def _stop(self, signal_name: str) -> None:
+        raise StoppedError(
+            f"stopped by {signal_name} after step {self.step} of {self._config.n_steps}.",
+            note=f"the state is saved in '{self._folder.path}'.",
+            hint="the same command with --resume continues it.",
+        )
+
+
+class _Pace:
+    """Seconds and tokens of this process, for the figures."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self.earlier_s = 0.0
+        self._clock, self._began = clock, clock()
+        self._n_steps, self._n_tokens, self._training_s = 0, 0, 0.0
+
+    def start(self) -> None:
+        self._began = self._clock()
+
+    @contextlib.contextmanager
+    def timed(self, n_tokens: int) -> Iterator[None]:
+        before = self._clock()
+        yield
+        self._training_s += self._clock() - before
+        self._n_tokens += n_tokens
+        self._n_steps += 1
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.earlier_s + self._clock() - self._began
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self._n_tokens / max(self._training_s, 1e-9)
+
+    @property
+    def seconds_per_step(self) -> float:
+        return (self._clock() - self._began) / max(self._n_steps, 1)

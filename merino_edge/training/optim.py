@@ -1,0 +1,72 @@
+"""AdamW and its learning rate, as in GPT-2's descendants.
+
+Matrices decay, embeddings included; norms and biases do not (nanoGPT's rule: by the number of
+dimensions). A shared matrix is one parameter with one decay, whatever the depth of its block. The rate
+rises linearly, then falls along half a cosine. It is a function of the step alone, so a resumed run
+needs no memory of it.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from merino_edge.training.config import TrainConfig
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's two moving averages, by their names in torch
+
+
+def learning_rate_at(step: int, config: TrainConfig) -> float:
+    """Rate of optimiser step ``step``, counted from 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    falling = max(1, config.n_steps - 1 - config.warmup_steps)
+    progress = min(1.0, (step - config.warmup_steps) / falling)
+    floor = config.min_lr_ratio
+    return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only.
+
+    Fused: for a model of 0.9 M parameters on two cores a step takes 1.5 ms instead of several, and
+    the loop over small tensors is what suffers most on a busy machine.
+    """
+    parameters = list(model.parameters())
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group this rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """AdamW's moving averages as float32 arrays: "exp_avg.embed.weight" and so on."""
+    return {
+        f"{moment}.{name}": optimizer.state[parameter][moment].numpy()
+        for name, parameter in model.named_parameters()
+        for moment in MOMENTS
+    }
+
+
+def restore_moments(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    moments: Mapping[str, np.ndarray],
+    step: int,
+) -> None:
+    """The way back from ``moments_of``, after ``step`` optimiser steps."""
+    for name, parameter in model.named_parameters():
+        state = optimizer.state[parameter]
+        state["step"] = torch.tensor(float(step))
+        for moment in MOMENTS:
+            state[moment] = torch.from_numpy(moments[f"{moment}.{name}"].copy())
