@@ -10,10 +10,10 @@ import sys
 from merino_edge.core import space as spaces
 from merino_edge.core import targets
 from merino_edge.core.space import SearchSpace
+from merino_edge.export.bundler import Source
 from merino_edge.formats.architecture import Architecture, describe, read_architecture
 from merino_edge.formats.bundle import Bundle, sha256_of
 from merino_edge.model.checkpoint import load_checkpoint
-from merino_edge.export.bundler import Source
 from merino_edge.pipeline.build import Progress, build_for_target, default_context_len
 from merino_edge.pipeline.run_config import RunConfig
 from merino_edge.pipeline.workspace import Workspace
