@@ -48,10 +48,12 @@ class Violation(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """For people: ``parameters: 12,300,000 is 23.0 % over the limit of 10,000,000``."""
+        """For people: ``parameters: 12,300,000 is 23 % over the limit of 10,000,000``."""
         unit = " " + self.unit if self.unit else ""
+        times = self.value / self.limit
+        how_far = f"{times:.3g} times" if times >= 2.0 else f"{100.0 * self.excess:.3g} % over"
         return (
-            f"{self.quantity}: {_number(self.value)}{unit} is {100 * self.excess:.3g} % over "
+            f"{self.quantity}: {_number(self.value)}{unit} is {how_far} "
             f"the limit of {_number(self.limit)}{unit}"
         )
 
@@ -109,7 +111,8 @@ class Budget:
             SpecError: A limit is on something the costs do not know.
         """
         excesses = [np.maximum(value / bound - 1.0, 0.0) for _, value, bound in self._pairs(costs)]
-        return np.sum(excesses, axis=0)
+        total: np.ndarray = np.sum(excesses, axis=0)
+        return total
 
     def _pairs(self, cost: Any) -> list[tuple[Limit, Any, float]]:
         pairs = []

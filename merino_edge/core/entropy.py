@@ -96,7 +96,7 @@ def matrix_entropy(m: int, n: int, eps: float = 1.0) -> float:
 
 
 def attention_entropy(block: BlockSpec, eps: float = 1.0) -> float:
-    """Entropy of the query, key, value and output matrices, applied once (4 h(E, E) without GQA)."""
+    """Entropy of the query, key, value and output matrices, applied once; 4 h(E, E) without GQA."""
     queries = block.n_head * block.head_dim
     keys = block.n_kv_head * block.head_dim
     queries_and_output = 2.0 * matrix_entropy(queries, block.d_model, eps)
@@ -117,8 +117,8 @@ def layer_entropy(block: BlockSpec, gated: bool, config: EntropyConfig) -> float
 def depth_width_ratio(widths: Sequence[int], depths: Sequence[int]) -> float:
     """Gamma: all layers divided by the geometric mean of their widths."""
     n_layers = sum(depths)
-    mean_log = sum(depth * log(width) for width, depth in zip(widths, depths)) / n_layers
-    return n_layers / exp(mean_log)
+    log_sum = sum(depth * log(width) for width, depth in zip(widths, depths, strict=True))
+    return n_layers / exp(log_sum / n_layers)
 
 
 def effectiveness(gamma: "float | np.ndarray", config: EntropyConfig) -> "float | np.ndarray":

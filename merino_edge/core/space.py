@@ -3,7 +3,8 @@
 The one idea: a member is a *genome*, an integer array of shape (n_blocks, 3) that holds, block
 by block, which width, which feed-forward ratio and which depth. Everything fast works on arrays
 of genomes; ``decode`` turns one into the ``Architecture`` that everything else understands, and
-``encode`` is the way back. Choices are sorted, so a smaller index never costs more.
+``encode`` is the way back. Choices ascend, so the genome of zeros is the smallest member: it has
+the cheapest blocks and no joints, and none is cheaper, whatever is counted.
 
 A space knows no costs, no entropy and no device.
 """
@@ -81,12 +82,12 @@ class SearchSpace:
     def size(self) -> int:
         """Number of members."""
         widths, ratios, depths = self.n_choices
-        chains = comb(widths + self.n_blocks - 1, self.n_blocks)
-        chains = chains if self.monotone else widths**self.n_blocks
-        return chains * (ratios * depths) ** self.n_blocks
+        sorted_chains = comb(widths + self.n_blocks - 1, self.n_blocks)
+        chains: int = sorted_chains if self.monotone else widths**self.n_blocks
+        return chains * int((ratios * depths) ** self.n_blocks)
 
     def smallest(self) -> np.ndarray:
-        """The genome of the first choices. No member is cheaper, whatever is counted."""
+        """The genome of the first choices. No member is cheaper."""
         return np.zeros((self.n_blocks, 3), dtype=np.int64)
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -175,17 +176,29 @@ def _check_choices(name: str, choices: tuple[float, ...]) -> None:
             raise SpecError(f"{name}[{index}] is {value}: choices must be above 0 and ascend.")
 
 
-_HALVES = (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)
-
 # The grids are choices of ours: the paper's were not published where we could read them.
-PRESETS = {
-    space.name: space
-    for space in (
-        SearchSpace("paper", 4, tuple(range(128, 1025, 64)), _HALVES, tuple(range(1, 17)), 64, 50257, 1024),
-        SearchSpace("nano", 4, tuple(range(128, 1025, 64)), _HALVES, tuple(range(1, 17)), 64, 8192, 1024),
-        SearchSpace("tiny", 3, tuple(range(64, 257, 32)), _HALVES, tuple(range(1, 9)), 32, 2048, 256),
-    )
-}
+_PAPER = SearchSpace(
+    name="paper",
+    n_blocks=4,
+    d_models=tuple(range(128, 1025, 64)),
+    ffn_ratios=(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0),
+    depths=tuple(range(1, 17)),
+    head_dim=64,
+    vocab_size=50257,
+    max_seq_len=1024,
+)
+_NANO = _PAPER.replace(name="nano", vocab_size=8192)
+_TINY = SearchSpace(
+    name="tiny",
+    n_blocks=3,
+    d_models=tuple(range(64, 257, 32)),
+    ffn_ratios=_PAPER.ffn_ratios,
+    depths=tuple(range(1, 9)),
+    head_dim=32,
+    vocab_size=2048,
+    max_seq_len=256,
+)
+PRESETS = {space.name: space for space in (_PAPER, _NANO, _TINY)}
 
 
 def get(name: str) -> SearchSpace:

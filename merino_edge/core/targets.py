@@ -48,7 +48,7 @@ class Target(NamedTuple):
         return VALUE_BYTES[self.kv_dtype]
 
 
-_SMALL = Budget(max_params=2_000_000, max_flops=4_000_000_000)
+_SMALL = Budget(max_params=2_000_000, max_flops=10_000_000_000)
 _PAPER = Budget(max_params=64_000_000, max_flops=160_000_000_000)
 
 # CUDA bandwidthTest, device to device, on a real Nano: 16.5 GB/s of the nominal 25.6
@@ -59,32 +59,63 @@ _NANO_CPU_BANDWIDTH = 6.7e9
 # LPDDR5, nominal, before the "Super" clocks (102 GB/s). Not measured.
 _ORIN_NANO_BANDWIDTH = 68e9
 
-TARGETS = {
-    target.name: target
-    for target in (
-        Target("host", "this machine", "ort", "fp32", 4.0, "float32", None, 0, 2048, "tiny", _SMALL),
-        Target(
-            "nano", "Jetson Nano (JetPack 4.6, TensorRT 8.2)", "tensorrt", "fp16", 2.0, "float16",
-            _NANO_GPU_BANDWIDTH, 0, 1024, "nano", _PAPER,
-        ),
-        Target(
-            "nano-cpu", "Jetson Nano's CPU (4 x Cortex-A57)", "native", "int8", 1.0625, "float32",
-            _NANO_CPU_BANDWIDTH, 0, 1024, "nano", _PAPER,
-        ),
-        Target(
-            "orin-nano", "Jetson Orin Nano (JetPack 6, TensorRT 10.3)", "tensorrt", "fp16", 2.0,
-            "float16", _ORIN_NANO_BANDWIDTH, 0, 2048, "nano", _PAPER,
-        ),
-        Target(
-            "rtx", "RTX workstation card", "tensorrt-rtx", "fp16", 2.0, "float16",
-            None, 0, 2048, "paper", _PAPER,
-        ),
-        Target(
-            "mock-nano", "a Nano that is not there: the CPU of this machine, a Nano's figures", "ort",
-            "fp32", 4.0, "float32", _NANO_GPU_BANDWIDTH, 0, 256, "tiny", _SMALL,
-        ),
-    )
-}  # fmt: skip
+_HOST = Target(
+    name="host",
+    device_model="this machine",
+    backend="ort",
+    precision="fp32",
+    bytes_per_weight=4.0,
+    kv_dtype="float32",
+    peak_bandwidth_bytes_per_s=None,
+    block_cache_bytes=0,
+    max_seq_len=2048,
+    default_space="tiny",
+    default_budget=_SMALL,
+)
+_NANO = Target(
+    name="nano",
+    device_model="Jetson Nano (JetPack 4.6, TensorRT 8.2)",
+    backend="tensorrt",
+    precision="fp16",
+    bytes_per_weight=2.0,
+    kv_dtype="float16",
+    peak_bandwidth_bytes_per_s=_NANO_GPU_BANDWIDTH,
+    block_cache_bytes=0,
+    max_seq_len=1024,
+    default_space="nano",
+    default_budget=_PAPER,
+)
+_NANO_CPU = _NANO._replace(
+    name="nano-cpu",
+    device_model="the CPU of a Jetson Nano (4 x Cortex-A57)",
+    backend="native",
+    precision="int8",
+    bytes_per_weight=1.0625,
+    kv_dtype="float32",
+    peak_bandwidth_bytes_per_s=_NANO_CPU_BANDWIDTH,
+)
+_ORIN_NANO = _NANO._replace(
+    name="orin-nano",
+    device_model="Jetson Orin Nano (JetPack 6, TensorRT 10.3)",
+    peak_bandwidth_bytes_per_s=_ORIN_NANO_BANDWIDTH,
+    max_seq_len=2048,
+)
+_RTX = _NANO._replace(
+    name="rtx",
+    device_model="an RTX card in a workstation",
+    backend="tensorrt-rtx",
+    peak_bandwidth_bytes_per_s=None,
+    max_seq_len=2048,
+    default_space="paper",
+)
+_MOCK_NANO = _HOST._replace(
+    name="mock-nano",
+    device_model="no Nano: the CPU of this machine, with the bandwidth of one",
+    peak_bandwidth_bytes_per_s=_NANO_GPU_BANDWIDTH,
+    max_seq_len=256,
+)
+_ALL = (_HOST, _NANO, _NANO_CPU, _ORIN_NANO, _RTX, _MOCK_NANO)
+TARGETS = {target.name: target for target in _ALL}
 
 
 def get(name: str) -> Target:

@@ -5,7 +5,7 @@ same bytes, so it holds no times and no dates. It carries the winner under ``"ar
 which is where every other command looks for one.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from merino_edge.core.budget import Budget
 from merino_edge.core.cost import WorkPoint
@@ -60,7 +60,7 @@ class SearchResult(NamedTuple):
     n_evaluated: int
     elapsed_s: float | None = None
 
-    def to_document(self) -> dict:
+    def to_document(self) -> dict[str, Any]:
         """The file's content as plain JSON values."""
         body = jsonio.encode(self)
         del body["elapsed_s"]
@@ -89,4 +89,5 @@ class SearchResult(NamedTuple):
         if not isinstance(body.get("best"), dict) or "architecture" not in body:
             raise FormatError("missing field.", path, "architecture")
         body["best"] = {"architecture": body.pop("architecture"), **body["best"]}
-        return jsonio.decode(cls, body, path)
+        result: SearchResult = jsonio.decode(cls, body, path)
+        return result

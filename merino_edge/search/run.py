@@ -1,8 +1,8 @@
 """The whole search: from a space and a budget to a result that tells the truth.
 
-The one idea: whether a budget can be kept is known before the search starts. Every cost grows
-with every choice, so the smallest member of the space is the closest candidate to any budget, and
-it decides. What remains is to run the ask/tell loop and to price the winner again, exactly.
+The one idea: whether a budget can be kept is known before the search starts. No member is cheaper
+than the smallest, whatever is counted, so that one is the closest candidate to any budget, and it
+decides. What remains is to run the ask/tell loop and to price the winner again, exactly.
 """
 
 import time
@@ -118,7 +118,7 @@ def _refuse_the_impossible(tables: Tables, budget: Budget) -> None:
             f"{'; '.join(violation.sentence for violation in smallest.violations)}.",
             closest=smallest,
             violations=smallest.violations,
-            note="every cost grows with width, ratio and depth, so no other member comes closer.",
+            note="the smallest member has the least of every cost, so no other comes closer.",
             hint="raise the limit, shrink the vocabulary (--vocab-size) or take a smaller --space.",
         )
 

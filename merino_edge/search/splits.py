@@ -23,7 +23,8 @@ def best_split(genome: np.ndarray, tables: Tables, budget: Budget) -> np.ndarray
     genomes = even_splits(genome, tables.space)
     # Their entropies are equal, but for the last bits of sums in another order.
     scores = score(genomes, tables, budget)._replace(total=np.zeros(len(genomes)))
-    return genomes[best_first(scores)[0]]
+    first: np.ndarray = genomes[best_first(scores)[0]]
+    return first
 
 
 def even_splits(genome: np.ndarray, space: SearchSpace) -> np.ndarray:

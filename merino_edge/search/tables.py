@@ -150,7 +150,9 @@ class Tables:
         stays = matrices * bytes_per_weight <= self.target.block_cache_bytes
         read = (matrices * np.where(stays, 1, depth)).sum(axis=1)
         read = read + joints + self.space.vocab_size * self.width[width[:, 0]]
-        return roofline_ms(read * bytes_per_weight + self.at.context_len * kv_bytes, self.target)
+        traffic = read * bytes_per_weight + self.at.context_len * kv_bytes
+        latency_ms = roofline_ms(traffic, self.target)
+        return None if latency_ms is None else np.asarray(latency_ms)
 
     def _genes(self, genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Width indices, ratio indices and depths (not indices), each (n, n_blocks)."""
