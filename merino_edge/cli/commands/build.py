@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     """Build, and print the card."""
     progress = Progress("build", args.quiet)
     if args.config:
-        return _run_config(args)
+        return _run_config(args, progress)
     if not args.source:
         raise UsageError(
             "build needs a checkpoint, an architecture, or --config.",
@@ -57,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
 
     source = open_source(args.source, args.random_weights, args.seed)
     bundle, parity = build_for_target(
-        source, args.target, args.context, args.output, args.force, progress.update
+        source, args.target, args.context, args.output, args.force, progress.done
     )
     progress.done("done")
     _print_result(bundle, parity, args.json)
     return 0
 
 
-def _run_config(args: argparse.Namespace) -> int:
+def _run_config(args: argparse.Namespace, progress: Progress) -> int:
     if args.source or args.random_weights or args.context:
         raise UsageError(
             "--config says it all: leave out the source, --random-weights and --context."
@@ -73,7 +73,8 @@ def _run_config(args: argparse.Namespace) -> int:
     from merino_edge.pipeline.run_config import read_run_config
 
     config = read_run_config(args.config)
-    bundle = run_pipeline(config, os.path.dirname(os.path.abspath(args.config)), args.quiet)
+    base = os.path.dirname(os.path.abspath(args.config))
+    bundle = run_pipeline(config, base, progress.done, progress.update)
     _print_result(bundle, None, args.json)
     return 0
 

@@ -10,7 +10,6 @@ where it is absent. Exit code 8 for a changed file, 5 for wrong results.
 
 import argparse
 import sys
-from typing import Dict, List
 
 from merino_edge.cli import options
 from merino_edge.cli.output import Progress, print_json
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from merino_edge.runtime.verify import check_golden_tokens, compare_logits, reference_logits
 
     progress = Progress("verify", args.quiet)
-    results = []  # type: List[Dict[str, str]]
+    results = []
 
     def report(check: str, result: str) -> None:
         results.append({"check": check, "result": result})
