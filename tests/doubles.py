@@ -144,3 +144,53 @@ def _manifest(a, tensors, folder, roles, context_len):
         chat=CHAT,
         provenance={"weights": "random"},
     )
+
+
+def write_tree(root, files):
+    """A recorded machine: text files by their path from /, below ``root`` (which is given back)."""
+    for name, text in files.items():
+        path = os.path.join(str(root), name.lstrip("/"))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as stream:
+            stream.write(text.encode("utf-8"))
+    return str(root)
+
+
+NVPMODEL_CONF = """
+< POWER_MODEL ID=0 NAME=MAXN >
+CPU_ONLINE CORE_0 1
+< POWER_MODEL ID=1 NAME=5W >
+CPU_ONLINE CORE_0 1
+"""
+JETSON_NANO = {
+    "/proc/device-tree/model": "NVIDIA Jetson Nano Developer Kit\0",
+    "/etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref, "
+    "EABI: aarch64, DATE: Sat Feb 19 17:05:08 UTC 2022\n",
+    "/etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 18.04.6 LTS"\n',
+    "/proc/cpuinfo": "".join(
+        f"processor\t: {core}\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32\n"
+        "CPU implementer\t: 0x41\nCPU part\t: 0xd07\n\n"
+        for core in range(4)
+    ),
+    "/proc/meminfo": "MemTotal:        4051024 kB\nMemFree:          300000 kB\n"
+    "MemAvailable:    2900000 kB\nSwapTotal:       2025504 kB\n",
+    "/proc/loadavg": "0.12 0.20 0.25 1/340 7010\n",
+    "/proc/stat": "cpu  1000 0 500 8000 500 0 0 0 0 0\ncpu0 250 0 125 2000 125 0 0 0 0 0\n",
+    "/proc/self/environ": "HOME=/home/user\0OPENBLAS_CORETYPE=ARMV8\0",
+    "/sys/devices/system/cpu/cpu0/cache/index0/size": "32K\n",
+    "/sys/devices/system/cpu/cpu0/cache/index2/size": "2048K\n",
+    "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+    "/sys/class/thermal/thermal_zone0/type": "AO-therm\n",
+    "/sys/class/thermal/thermal_zone0/temp": "38000\n",
+    "/sys/class/thermal/thermal_zone1/type": "CPU-therm\n",
+    "/sys/class/thermal/thermal_zone1/temp": "34500\n",
+    "/sys/class/thermal/thermal_zone2/type": "GPU-therm\n",
+    "/sys/class/thermal/thermal_zone2/temp": "33000\n",
+    "/sys/class/thermal/thermal_zone4/type": "PMIC-Die\n",
+    "/sys/class/thermal/thermal_zone4/temp": "100000\n",
+    "/var/lib/nvpmodel/status": "pmode:0000\n",
+    "/etc/nvpmodel.conf": NVPMODEL_CONF,
+    "/usr/lib/aarch64-linux-gnu/libnvinfer.so.8": "",
+    "/usr/lib/aarch64-linux-gnu/libnvinfer.so.8.2.1": "",
+    "/usr/local/cuda/version.txt": "CUDA Version 10.2.300\n",
+}

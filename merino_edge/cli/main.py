@@ -12,6 +12,7 @@ import sys
 from typing import List, NoReturn, Optional
 
 from merino_edge import __version__
+from merino_edge.cli.output import use_utf8
 from merino_edge.cli.registry import COMMANDS, Command
 from merino_edge.errors import MerinoError, UsageError
 
@@ -28,6 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run the command line; returns the exit code and never raises a user's error."""
+    use_utf8()
     arguments = sys.argv[1:] if argv is None else argv
     try:
         return _dispatch(arguments)

@@ -4,10 +4,26 @@ The one idea: stdout carries results only, so every command can be piped; everyt
 while you wait goes to stderr, and becomes plain lines where stderr is not a terminal.
 """
 
+import io
 import json
 import sys
 import time
 from typing import Any, List, Optional, Sequence
+
+
+def use_utf8() -> None:
+    """Write UTF-8 whatever the locale says.
+
+    A board reached over ssh often has the locale "C", where Python 3.6 would write ASCII and die at
+    the first umlaut.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        encoding = (getattr(stream, "encoding", None) or "utf-8").lower()
+        if encoding.replace("-", "") != "utf8" and hasattr(stream, "detach"):
+            buffered = stream.line_buffering
+            utf8 = io.TextIOWrapper(stream.detach(), "utf-8", line_buffering=buffered)
+            setattr(sys, name, utf8)
 
 
 def print_json(value: Any) -> None:

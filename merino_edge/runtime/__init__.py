@@ -9,6 +9,15 @@
             print(piece, end="", flush=True)
 """
 
+import os
+import platform
+import sys
+
+if sys.version_info < (3, 7) and platform.machine() == "aarch64":
+    # OpenBLAS in numpy 1.19.5, the last for Python 3.6, asks the CPU what it is in a way that a
+    # Jetson's kernel forbids: "Illegal instruction" (numpy #18131). Told so, it does not ask.
+    os.environ.setdefault("OPENBLAS_CORETYPE", "ARMV8")
+
 from merino_edge.runtime.generation import Generation
 from merino_edge.runtime.open import load
 from merino_edge.runtime.sampling import GenerationConfig

@@ -50,15 +50,15 @@ def _open_backend(bundle: Bundle, name: str, threads: Optional[int], note: Note)
     if name == "ort":
         return _ort(bundle, threads)
     if name == "reference":
-        return _reference(bundle)
+        return _reference(bundle, threads, note)
     if optional_file(bundle, "onnx") is None:
         note("backend reference (slow): the bundle holds no ONNX graph.")
-        return _reference(bundle)
+        return _reference(bundle, threads, note)
     try:
         opened = _ort(bundle, threads)
     except MissingDependencyError as error:
         note("backend reference (slow): {} hint: {}".format(error.message, error.hint))
-        return _reference(bundle)
+        return _reference(bundle, threads, note)
     note("backend ort: {}.".format(opened.description))
     return opened
 
@@ -69,9 +69,11 @@ def _ort(bundle: Bundle, threads: Optional[int]) -> Backend:
     return OrtBackend(bundle, threads=threads)
 
 
-def _reference(bundle: Bundle) -> Backend:
+def _reference(bundle: Bundle, threads: Optional[int], note: Note) -> Backend:
     from merino_edge.runtime.backends.reference import ReferenceBackend
 
+    if threads is not None:
+        note("the reference backend cannot limit numpy's threads; set OMP_NUM_THREADS instead.")
     return ReferenceBackend(bundle)
 
 

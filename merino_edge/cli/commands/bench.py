@@ -1,0 +1,122 @@
+"""Time a bundle on this machine: prompts (pp) and generated tokens (tg), with their spread.
+
+Example:
+  merino-edge bench bundle/
+  merino-edge bench bundle/ -p 64,128 -n 64 -d 0,256 -r 10 -o json > bench.json
+
+Names and options are llama-bench's: comma lists give every combination. Tokenising and sampling
+are not in the time. "of bandwidth" is the time to read all weights and the cache once at this
+machine's memory bandwidth, measured in the same run, over the time a token took; it is left
+out where the weights fit the CPU's cache. Works on both machines.
+"""
+
+import argparse
+import sys
+from typing import List
+
+from merino_edge.cli import options
+from merino_edge.cli.output import Progress, print_json, print_table, warn
+from merino_edge.errors import UsageError
+from merino_edge.formats import bench_report
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("bundle", help="the folder")
+    parser.add_argument(
+        "-p", "--n-prompt", type=_numbers, default=[128], help="prompt lengths (128)"
+    )
+    parser.add_argument(
+        "-n", "--n-gen", type=_numbers, default=[64], help="tokens to generate (64)"
+    )
+    parser.add_argument(
+        "-d", "--n-depth", type=_numbers, default=[0], help="tokens before them (0)"
+    )
+    parser.add_argument(
+        "-r", "--repetitions", type=options.positive_int, default=5, help="measured runs (5)"
+    )
+    parser.add_argument(
+        "-w", "--warmup", type=options.natural_int, default=1, help="runs thrown away first (1)"
+    )
+    parser.add_argument(
+        "-o", "--output", choices=sorted(WRITERS), default="md", help="format on stdout (md)"
+    )
+    parser.add_argument(
+        "--json", dest="output", action="store_const", const="json", help="the same as -o json"
+    )
+    options.add_backend(parser)
+    options.add_seed(parser)
+    options.add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load, measure, print."""
+    from merino_edge.formats.bundle import Bundle
+    from merino_edge.runtime import load
+    from merino_edge.runtime.bench import run_bench
+
+    cases = bench_report.cross_product(
+        args.n_prompt, args.n_gen, args.n_depth, args.repetitions, args.warmup
+    )
+    progress = Progress("bench", args.quiet)
+    with load(args.bundle, args.backend, args.threads, progress.done) as session:
+        reports = run_bench(Bundle.open(args.bundle), session, cases, args.seed, progress.update)
+    progress.done("{} cases".format(len(reports)))
+    WRITERS[args.output](reports)
+    _warn_about(reports)
+    return 0
+
+
+def _write_table(reports: List[bench_report.BenchReport]) -> None:
+    print_table(bench_report.TABLE_HEADER, [bench_report.table_row(report) for report in reports])
+    first = reports[0]
+    sys.stdout.write("\n{}\n{}\n".format(_machine(first), first.engine))
+    rooflines = [report.roofline for report in reports if report.roofline is not None]
+    if rooflines:
+        line = "memory bandwidth {:.1f} GB/s ({})\n"
+        sys.stdout.write(line.format(rooflines[0].read_bytes_per_s / 1e9, rooflines[0].method))
+
+
+def _machine(report: bench_report.BenchReport) -> str:
+    device = report.device
+    parts = [device.model, "{} cores".format(device.n_cores), device.os, "Python " + device.python]
+    parts += ["L4T " + device.l4t] if device.l4t else []
+    mode = report.conditions.power_mode
+    parts += ["power mode " + mode] if mode else []
+    return "{}; peak memory {:.0f} MB".format(", ".join(parts), report.peak_rss_bytes / 1e6)
+
+
+def _write_json(reports: List[bench_report.BenchReport]) -> None:
+    print_json([bench_report.document(report) for report in reports])
+
+
+def _write_jsonl(reports: List[bench_report.BenchReport]) -> None:
+    import json
+
+    for report in reports:
+        sys.stdout.write(json.dumps(bench_report.document(report), ensure_ascii=False) + "\n")
+
+
+def _write_csv(reports: List[bench_report.BenchReport]) -> None:
+    sys.stdout.write(bench_report.csv_text(reports))
+
+
+def _warn_about(reports: List[bench_report.BenchReport]) -> None:
+    for report in reports:
+        for text in report.conditions.warnings:
+            warn("{}: {}".format(report.case.label, text))
+
+
+def _numbers(text: str) -> List[int]:
+    parts = [options.natural_int(part.strip()) for part in text.split(",") if part.strip()]
+    if not parts:
+        raise UsageError("'{}' holds no number; write 128 or 64,128.".format(text))
+    return parts
+
+
+WRITERS = {
+    "md": _write_table,
+    "json": _write_json,
+    "jsonl": _write_jsonl,
+    "csv": _write_csv,
+}

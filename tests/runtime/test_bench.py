@@ -1,0 +1,121 @@
+"""Benchmarks report what was done, on real (tiny) runs; no test depends on how fast they were."""
+
+import numpy as np
+import pytest
+from doubles import random_tensors, tiny_architecture, tiny_bundle
+
+from merino_edge.errors import SessionError
+from merino_edge.formats.bench_report import BenchCase
+from merino_edge.formats.bundle import Bundle
+from merino_edge.runtime import load
+from merino_edge.runtime.bench import run_bench
+from merino_edge.runtime.memory import peak_rss_bytes
+from merino_edge.runtime.roofline import (
+    Bandwidth,
+    decode_bytes_per_token,
+    measure_bandwidth,
+    weights_bytes,
+    with_roofline,
+)
+
+
+class Recorder:
+    """A real session that notes which calls were made of it."""
+
+    def __init__(self, session):
+        self._session = session
+        self.calls = []
+
+    def __getattr__(self, name):
+        return getattr(self._session, name)
+
+    def prefill(self, ids):
+        self.calls.append(f"p{len(ids)}")
+        return self._session.prefill(ids)
+
+    def step(self, token_id):
+        self.calls.append("s")
+        return self._session.step(token_id)
+
+    def reset(self):
+        self.calls.append("r")
+        self._session.reset()
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return Bundle.open(tiny_bundle(tmp_path / "bundle"))
+
+
+@pytest.fixture
+def session(bundle):
+    with load(bundle.path, backend="reference") as opened:
+        yield opened
+
+
+def test_reports_hold_every_sample_and_their_sums(bundle, session):
+    cases = [BenchCase(6, 0, 0, repetitions=3), BenchCase(0, 5, 2, repetitions=3)]
+    prompt, decode = run_bench(bundle, session, cases)
+    assert (prompt.case.label, decode.case.label) == ("pp6", "tg5 @ d2")
+    assert len(prompt.samples_ns) == len(decode.samples_ns) == 3
+    assert (prompt.ttft_ms.n, prompt.itl_ms) == (3, None)
+    assert (decode.itl_ms.n, decode.ttft_ms) == (15, None)
+    assert decode.itl_ms.mean * 15 == pytest.approx(sum(decode.samples_ns) / 1e6)
+    assert decode.avg_ts == pytest.approx(np.mean([5e9 / ns for ns in decode.samples_ns]))
+    assert (decode.backend, decode.provenance, decode.bundle_id) == (
+        "reference",
+        "measured",
+        bundle.bundle_id,
+    )
+    assert decode.model_size == 4 * decode.model_n_params == weights_bytes(bundle)
+    assert session.position == 0
+
+
+def test_each_repetition_starts_afresh_at_its_depth_and_warm_up_comes_first(bundle, session):
+    recorder = Recorder(session)
+    run_bench(bundle, recorder, [BenchCase(0, 2, 3, repetitions=2, warmup=1)])
+    assert recorder.calls == ["r", "p3", "s", "s"] * 3 + ["r"]
+
+
+def test_a_case_that_does_not_fit_is_refused_before_anything_is_measured(bundle, session):
+    recorder = Recorder(session)
+    cases = [BenchCase(4, 0), BenchCase(0, 40, 9)]
+    with pytest.raises(SessionError, match="tg40 @ d9 needs 49 positions, the context holds 48"):
+        run_bench(bundle, recorder, cases)
+    assert recorder.calls == []
+
+
+def test_weights_that_fit_the_cpu_cache_get_no_share_of_bandwidth(bundle, session):
+    (report,) = run_bench(bundle, session, [BenchCase(0, 4, repetitions=1)])
+    small = report.device._replace(last_cache_bytes=1 << 30)
+    speed = Bandwidth(1e9, "given")
+    assert with_roofline(report._replace(device=small), bundle, speed).roofline_fraction is None
+    tiny_cache = report.device._replace(last_cache_bytes=1024)
+    found = with_roofline(report._replace(device=tiny_cache, avg_ns=4_000_000), bundle, speed)
+    # bytes / 1e9 bytes per second, over 1 ms a token
+    assert found.roofline_fraction == pytest.approx(found.roofline.bytes_per_token / 1e6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_bytes_of_a_token_are_all_matrices_but_the_tables_rows(tmp_path, tied):
+    a = tiny_architecture(tie_embeddings=tied)
+    bundle = Bundle.open(tiny_bundle(tmp_path / "bundle", a))
+    sizes = {name: 4 * t.size for name, t in random_tensors(a, 0).items()}
+    expected = sum(sizes.values()) - sizes["pos_embed.weight"] + 4 * 16  # one row of 16
+    if not tied:
+        expected += 4 * 16 - sizes["embed.weight"]
+    kv_row = 2 * 4 * (16 + 16 + 24)  # keys and values, float32, three layer applications
+    assert decode_bytes_per_token(bundle, 10) == expected + 10 * kv_row
+
+
+def test_bandwidth_is_measured_over_more_than_the_cache():
+    found = measure_bandwidth(last_cache_bytes=80 << 20)
+    assert "320 MB" in found.method
+    assert 1e8 < found.bytes_per_s < 5e12  # between a slow board and no machine at all
+
+
+def test_peak_memory_grows_with_what_is_held():
+    before = peak_rss_bytes()
+    held = np.ones(before // 4 * 2, dtype=np.uint8)  # touches half as much again
+    assert peak_rss_bytes() >= before
+    assert peak_rss_bytes() > held.nbytes
