@@ -38,7 +38,14 @@ setup(
     ],
     extras_require={
         "device": ONNXRUNTIME,
-        "host": ["torch>=2.5", "onnx>=1.16", "safetensors>=0.4", "gguf>=0.10", "jinja2>=3.1"]
+        "host": [
+            "torch>=2.5",
+            "onnx>=1.16",
+            "safetensors>=0.4",
+            "gguf>=0.10",
+            "jinja2>=3.1",
+            'tomli; python_version < "3.11"',  # later ones have tomllib
+        ]
         + ONNXRUNTIME,
         # The plays that `make demo` trains on come from a package whose own requirements are
         # obsolete, so the Makefile installs it with --no-deps and it cannot stand here.
