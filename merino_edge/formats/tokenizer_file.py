@@ -127,7 +127,7 @@ def _part(name: str, value: Any, path: str) -> Optional[Json]:
     _expect(value, dict, path, name)
     if name == "post_processor" and value.get("type") == "Sequence":
         return _part(name, _only_processor(value, path), path)
-    kind = value.get("type")
+    kind = _expect(value.get("type"), str, path, name + ".type")
     if kind not in _PARTS[name]:
         raise _unsupported(
             "{} {!r}".format(name, kind), path, "known: " + ", ".join(sorted(_PARTS[name]))
@@ -145,7 +145,7 @@ def _part(name: str, value: Any, path: str) -> Optional[Json]:
 def _only_processor(sequence: Json, path: str) -> Optional[Json]:
     """0.12.1 has no sequence of post-processors; ByteLevel in one only moves offsets, not ids."""
     items = _expect(sequence.get("processors"), list, path, "post_processor")
-    others = [item for item in items if item.get("type") != "ByteLevel"]
+    others = [i for i in items if _expect(i, dict, path, "processors").get("type") != "ByteLevel"]
     if len(others) > 1:
         raise _unsupported("post_processor 'Sequence' with {} templates".format(len(others)), path)
     return others[0] if others else None

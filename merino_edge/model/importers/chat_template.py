@@ -19,6 +19,7 @@ from merino_edge.formats.manifest import ChatFormat, RoleFormat
 MAX_TEMPLATE = 1 << 16
 TIMEOUT_S = 20.0
 _RENDERER = Path(__file__).with_name("chat_render.py")
+_UNEVEN = "what it writes around a message depends on the others: {}"
 _MARKS = ("zqSYSzq", "zqASKzq", "zqSAYzq", "zqMOREzq")
 
 Message = dict[str, str]
@@ -181,13 +182,13 @@ def _pieces(text: str, *marks: str) -> list[str]:
 
 def _after(text: str, start: str) -> str:
     if not text.startswith(start):
-        raise _NoFormatError(f"{text!r:.60} does not begin with {start!r:.60}")
+        raise _NoFormatError(_UNEVEN.format(f"{text!r:.40} does not begin with {start!r:.40}"))
     return text[len(start) :]
 
 
 def _before(text: str, end: str) -> str:
     if not text.endswith(end):
-        raise _NoFormatError(f"{text!r:.60} does not end with {end!r:.60}")
+        raise _NoFormatError(_UNEVEN.format(f"{text!r:.40} does not end with {end!r:.40}"))
     return text[: len(text) - len(end)]
 
 
