@@ -141,9 +141,8 @@ def golden_prompts(
 ) -> list[GoldenPrompt]:
     """Prompts with the model's greedy tokens, each cut before its first near-tie."""
     golden = []
-    for prompt in GOLDEN_PROMPTS:
-        ids = _prompt_ids(prompt, tokenizer, model.architecture.vocab_size)
-        ids = ids[: max(1, context_len // 2)]
+    for text in GOLDEN_PROMPTS:
+        prompt, ids = _fitting(text, tokenizer, model.architecture.vocab_size, context_len // 2)
         n_tokens = min(GOLDEN_TOKENS, context_len - len(ids))
         outputs = []
         for step in greedy_steps(model, ids, n_tokens):
@@ -152,6 +151,17 @@ def golden_prompts(
             outputs.append(step.token)
         golden.append(GoldenPrompt(prompt, ids, outputs))
     return golden
+
+
+def _fitting(
+    text: str, tokenizer: Tokenizer | None, vocab_size: int, n_tokens: int
+) -> tuple[str, list[int]]:
+    """The longest beginning of a text that fits, and its ids: text and ids stay one thing."""
+    for end in range(len(text), 1, -1):
+        ids = _prompt_ids(text[:end], tokenizer, vocab_size)
+        if len(ids) <= n_tokens:
+            return text[:end], ids
+    return text[:1], _prompt_ids(text[:1], tokenizer, vocab_size)
 
 
 def _prompt_ids(prompt: str, tokenizer: Tokenizer | None, vocab_size: int) -> list[int]:

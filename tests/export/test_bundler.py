@@ -20,6 +20,8 @@ from merino_edge.formats.bundle import MANIFEST, Bundle, file_entries
 from merino_edge.formats.jsonio import write_record
 from merino_edge.formats.manifest import SCHEMA
 from merino_edge.runtime.backends.ort import OrtBackend
+from merino_edge.runtime.tokenizer import Tokenizer
+from merino_edge.runtime.verify import check_golden_tokens
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
@@ -165,8 +167,6 @@ def test_a_manifest_that_vouches_for_other_weights_fails_the_golden_tokens(tmp_p
 
     changed = Bundle.open(bundle.path)
     changed.verify_checksums()
-    from merino_edge.runtime.verify import check_golden_tokens
-
     with pytest.raises(ParityError, match="golden prompt"):
         check_golden_tokens(OrtBackend(changed), changed.manifest.golden)
 
@@ -189,7 +189,17 @@ def test_golden_prompts_are_kept_short_of_the_context(tmp_path):
     source = Source("short", architecture, random_tensors(architecture, 0))
     bundle, _ = build_bundle(source, "host", 8, str(tmp_path / "bundle"))
 
-    assert all(len(g.input_ids) + len(g.output_ids) <= 8 for g in bundle.manifest.golden)
+    for golden in bundle.manifest.golden:
+        assert len(golden.input_ids) + len(golden.output_ids) <= 8
+        assert len(golden.prompt) == len(golden.input_ids) == 4  # no tokenizer: a byte a token
+
+
+def test_golden_ids_are_those_of_the_golden_text(tmp_path, source):
+    bundle, _ = build_bundle(source, "host", 16, str(tmp_path / "bundle"))
+    tokenizer = Tokenizer.from_file(bundle.file("tokenizer"))
+
+    for golden in bundle.manifest.golden:
+        assert tokenizer.encode(golden.prompt) == golden.input_ids
 
 
 def test_the_manifest_names_every_file_of_the_folder(tmp_path, source):

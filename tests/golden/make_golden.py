@@ -1,0 +1,42 @@
+"""Make the golden files again: ``make golden``, then read ``git diff`` before you commit.
+
+``tiny-bundle/`` is a complete bundle of a small MeRino decoder with a joint and a shared block
+(random weights, seed 0, a tokenizer trained on three lines). It is what a board's tests run, and
+what keeps an old bundle readable: a version that cannot open it breaks the promise of the schema.
+"""
+
+import os
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.dirname(HERE))
+
+from doubles import CHAT, random_tensors, tiny_architecture, write_tokenizer  # noqa: E402
+
+from merino_edge.export.bundler import Source, build_bundle  # noqa: E402
+from merino_edge.formats.manifest import GenerationDefaults  # noqa: E402
+
+
+def main() -> None:
+    """Write everything below this folder."""
+    architecture = tiny_architecture()
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "tokenizer.json")
+        write_tokenizer(path, architecture.vocab_size)
+        with open(path, encoding="utf-8") as stream:
+            tokenizer_json = stream.read()
+    source = Source(
+        name="tiny",
+        architecture=architecture,
+        tensors=random_tensors(architecture, seed=0),
+        tokenizer_json=tokenizer_json,
+        generation=GenerationDefaults(eos_token_ids=[0]),
+        chat=CHAT,
+        provenance={"weights": "random, seed 0"},
+    )
+    build_bundle(source, "host", 32, os.path.join(HERE, "tiny-bundle"), force=True)
+
+
+if __name__ == "__main__":
+    main()
