@@ -86,7 +86,7 @@ class TrainConfig:
     def for_model(
         cls, architecture: Architecture, n_steps: int = 1000, **changes: Any
     ) -> TrainConfig:
-        """Settings for an architecture: windows that fit it, a rate for its width, a short warm-up."""
+        """Settings for an architecture: windows that fit, a rate for its width, a warm-up."""
         widest = max(block.d_model for block in architecture.blocks)
         chosen: dict[str, Any] = {
             "seq_len": min(cls.seq_len, architecture.max_seq_len),
@@ -124,5 +124,5 @@ class TrainConfig:
 
 
 def learning_rate_for(d_model: int) -> float:
-    """Peak rate by width: 3e-3 up to 192, falling as 1/width beyond, as in muP (arXiv:2203.03466)."""
+    """Peak rate by width: 3e-3 up to 192, then falling as 1/width (muP, arXiv:2203.03466)."""
     return 3e-3 * min(1.0, 192 / d_model)

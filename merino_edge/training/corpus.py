@@ -1,9 +1,9 @@
 """Text files -> documents, always in the same order.
 
-The one idea: a corpus is named by paths (files, folders, patterns) and read one document at a time,
-so that nothing grows with it but a set of checksums. A file is a document; text must be UTF-8 to the
-last byte; what Project Gutenberg wrote around a book is cut off; exact copies are left out. This module
-knows neither tokens nor torch.
+The one idea: a corpus is named by paths (files, folders, patterns) and read one document at a
+time, so that nothing grows with it but a set of checksums. A file is a document; text must be
+UTF-8 to the last byte; what Project Gutenberg wrote around a book is cut off; exact copies are
+left out. This module knows neither tokens nor torch.
 """
 
 import glob
@@ -40,7 +40,7 @@ class Document:
 
     Attributes:
         path: The file it came from.
-        text: Never empty, never only white space; lines end in "\\n".
+        text: Never empty, never only white space; lines end in a line feed.
         sha256: Of the text in UTF-8.
     """
 
@@ -133,7 +133,7 @@ def summarise(paths: Sequence[str]) -> CorpusSummary:
 
 
 def read_text(path: str) -> str:
-    """A whole text file, unpacked if its name ends in .xz or .gz; line ends become "\\n".
+    """A whole text file, unpacked if its name ends in .xz or .gz; line ends become line feeds.
 
     Raises:
         FormatError: Not UTF-8, or a damaged archive. Offsets count unpacked bytes.
@@ -160,4 +160,6 @@ def without_gutenberg(text: str) -> str:
     start = _GUTENBERG_START.search(text)
     begin = start.end() if start else 0
     end = _GUTENBERG_END.search(text, begin)
-    return text[begin : end.start()].strip("\n") + "\n" if start or end else text
+    if not start and not end:
+        return text
+    return text[begin : end.start() if end else len(text)].strip("\n") + "\n"

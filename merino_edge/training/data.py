@@ -1,10 +1,10 @@
 """Batches: which tokens step ``s`` sees, computed from (seed, s) and nothing else.
 
 The one idea: the text is cut into windows end to end, and an epoch visits each window once in an
-order that is a *function*: a keyed permutation (a Feistel network) gives the window at any place without
-a list of all of them. So a run resumes at the exact next batch with no state but its step, and memory
-does not grow with the corpus. Each epoch shifts the cuts by a phase of its own, so that windows differ
-between epochs. It knows neither files nor torch.
+order that is a *function*: a keyed permutation (a Feistel network) gives the window at any place
+without a list of all of them. So a run resumes at the exact next batch with no state but its
+step, and memory does not grow with the corpus. Each epoch shifts the cuts by a phase of its own,
+so that windows differ between epochs. It knows neither files nor torch.
 """
 
 from collections.abc import Sequence

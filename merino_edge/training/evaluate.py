@@ -1,9 +1,9 @@
 """How well a model predicts a text: loss, perplexity, bits per byte.
 
-The one idea: windows of ``seq_len`` tokens lie end to end, and every token but the text's first is
-predicted once, from what stands before it in its window. The first tokens of a window have little to
-go by, so a longer window gives a lower loss; figures compare at equal ``seq_len`` only. Bits per byte
-do not depend on the tokenizer and compare across vocabularies.
+The one idea: windows of ``seq_len`` tokens lie end to end, and every token but the text's first
+is predicted once, from what stands before it in its window. The first tokens of a window have
+little to go by, so a longer window gives a lower loss; figures compare at equal ``seq_len`` only.
+Bits per byte do not depend on the tokenizer and compare across vocabularies.
 """
 
 import math
@@ -75,7 +75,7 @@ def evaluate(
 
 
 def _batches(tokens: Tokens, seq_len: int, max_tokens: int | None) -> Iterator[torch.Tensor]:
-    """[B, T + 1] ids: windows that overlap by one token; the last may be shorter and comes alone."""
+    """[B, T + 1] ids: windows that share one token; the last may be shorter and comes alone."""
     starts = _window_starts(len(tokens), seq_len, max_tokens)
     whole = [start for start in starts if start + seq_len < len(tokens)]
     per_batch = max(1, BATCH_TOKENS // seq_len)

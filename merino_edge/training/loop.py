@@ -1,9 +1,10 @@
 """The loop: forward, backward, step; validate, save, and stop where it can go on.
 
-The one idea: after step ``s`` everything that the future depends on is in three places, the weights, the
-optimiser's moments and the number ``s``. The batches, the learning rate and the moments of validation are
-functions of ``s``. So what a resumed run computes is bit for bit what an uninterrupted one would have
-computed (same machine, same number of threads). It knows batches and folders, not texts.
+The one idea: after step ``s`` everything that the future depends on is in three places, the
+weights, the optimiser's moments and the number ``s``. The batches, the learning rate and the
+moments of validation are functions of ``s``. So what a resumed run computes is bit for bit what
+an uninterrupted one would have computed (same machine, same number of threads). It knows batches
+and folders, not texts.
 """
 
 import contextlib
@@ -134,6 +135,7 @@ class TrainingLoop:
         self._config, self._folder = config, folder
         self._on_progress = on_progress
         self._val_loss: float | None = None
+        self._saved_step = 0
         self._pace = _Pace(clock)
         self._restore(folder.state())
 
@@ -141,6 +143,7 @@ class TrainingLoop:
         if state is None:
             return
         self.step, self.best = state.step, state.best
+        self._saved_step = state.step
         self._pace.earlier_s = state.elapsed_s
         load_weights(self.model, self._folder.arrays(state.weights))
         moments = self._folder.arrays(state.moments)
@@ -161,7 +164,8 @@ class TrainingLoop:
                 while self.step < self._config.n_steps:
                     self._advance(log)
                     if wish and self.step < self._config.n_steps:
-                        self._commit(log)
+                        if self._saved_step != self.step:
+                            self._commit(log)
                         self._stop(wish.name or "")
         finally:
             log.close()
@@ -175,7 +179,12 @@ class TrainingLoop:
         with self._pace.timed(config.tokens_per_step):
             loss, norm = self._train_step(self.step, rate)
         self.step += 1
-        values = {"step": self.step, "loss": loss, "learning_rate": rate, "grad_norm": norm}
+        values: dict[str, float | None] = {
+            "step": self.step,
+            "loss": loss,
+            "learning_rate": rate,
+            "grad_norm": norm,
+        }
         last = self.step == config.n_steps
         improved = False
         if last or self.step % config.eval_every == 0:
@@ -221,6 +230,7 @@ class TrainingLoop:
         moments = moments_of(self.model, self._optimizer)
         elapsed_s = self._pace.elapsed_s
         self._folder.commit(self.step, elapsed_s, self.best, weights_of(self.model), moments)
+        self._saved_step = self.step
 
     def _report(self, loss: float) -> None:
         n_left = self._config.n_steps - self.step

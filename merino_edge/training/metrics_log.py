@@ -1,4 +1,7 @@
-"""``metrics.jsonl``: one JSON object a step, appended; a resumed run drops what it will do again."""
+"""``metrics.jsonl``: one JSON object a step, appended.
+
+A resumed run drops the lines of steps that it will do again, so the file reads like one run's.
+"""
 
 import json
 import os
@@ -14,16 +17,13 @@ class MetricsLog:
     Args:
         path: The file.
         last_step: Lines of later steps are dropped: the run continues after this one.
-
-    Raises:
-        FormatError: A line that would be kept is not one of ours.
     """
 
     def __init__(self, path: str, last_step: int):
         jsonio.write_bytes_atomic(path, _kept_lines(path, last_step))
         self._stream: TextIO = open(path, "a", encoding="utf-8")  # noqa: SIM115 - see close()
 
-    def add(self, **values: float) -> None:
+    def add(self, **values: float | None) -> None:
         """Append one line; values are rounded by nobody."""
         self._stream.write(json.dumps(values) + "\n")
 
@@ -53,15 +53,16 @@ def read_metrics(path: str) -> list[dict[str, float]]:
 
 
 def _kept_lines(path: str, last_step: int) -> bytes:
-    """The lines up to a step; a crash may have left half a line behind them."""
-    if not os.path.isfile(path) or last_step == 0:
+    """The lines up to a step; what a crash left of a later one is dropped with it."""
+    if not os.path.isfile(path):
         return b""
     with open(path, "rb") as stream:
-        lines = stream.read().splitlines(keepends=True)[:last_step]
+        return b"".join(line for line in stream if _step_of(line) <= last_step)
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line; infinity for half a line, or none of ours."""
     try:
-        steps = [json.loads(line)["step"] for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"not a metrics file: {error!r}.", path) from error
-    if steps != list(range(1, last_step + 1)):
-        raise FormatError(f"does not hold the steps 1 to {last_step} in order.", path)
-    return b"".join(lines)
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

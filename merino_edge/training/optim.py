@@ -1,9 +1,9 @@
 """AdamW and its learning rate, as in GPT-2's descendants.
 
 Matrices decay, embeddings included; norms and biases do not (nanoGPT's rule: by the number of
-dimensions). A shared matrix is one parameter with one decay, whatever the depth of its block. The rate
-rises linearly, then falls along half a cosine. It is a function of the step alone, so a resumed run
-needs no memory of it.
+dimensions). A shared matrix is one parameter with one decay, whatever the depth of its block. The
+rate rises linearly, then falls along half a cosine. It is a function of the step alone, so a
+resumed run needs no memory of it.
 """
 
 import math

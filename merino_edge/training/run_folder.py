@@ -1,8 +1,9 @@
 """The folder of an unfinished run: what is needed to continue it, and nothing half-written.
 
-The one idea: ``state.json`` is the commit. A state's arrays go to files named after their step, then
-``state.json`` is replaced in one move, then files that it does not name are removed. Whatever happens in between
-(a full disk, a power cut), the last ``state.json`` and the files it names are whole. Nothing is pickled.
+The one idea: ``state.json`` is the commit. A state's arrays go to files named after their step,
+then ``state.json`` is replaced in one move, then files that it does not name are removed.
+Whatever happens in between (a full disk, a power cut), the last ``state.json`` and the files it
+names are whole. Nothing is pickled.
 
 ::
 
@@ -169,7 +170,9 @@ class RunFolder:
         Raises:
             OSError: The disk is full; the earlier state is untouched.
         """
-        state = RunState(step, elapsed_s, weights_name(step), f"moments-{step:06d}.safetensors", best)
+        state = RunState(
+            step, elapsed_s, weights_name(step), f"moments-{step:06d}.safetensors", best
+        )
         try:
             for name, tensors in ((state.weights, weights), (state.moments, moments)):
                 write_tensors(self.file(name), tensors)

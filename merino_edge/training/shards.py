@@ -1,13 +1,13 @@
 """Token shards: a corpus turned into ids once, in files that are mapped and never read whole.
 
-The one idea: the end of each document is held out *before* anything is tokenised, and goes to files
-of its own. Training windows are cut from the training files only, so no window can hold a held-out
-character. A document that cannot be cut (one word, say) goes to one side whole, by its checksum. Every
-part ends with the end-of-text id.
+The one idea: the end of each document is held out *before* anything is tokenised, and goes to
+files of its own. Training windows are cut from the training files only, so no window can hold a
+held-out character. A document that cannot be cut (one word, say) goes to one side whole, by its
+checksum. Every part ends with the end-of-text id.
 
-A folder holds ``train-0000.bin`` ..., ``val-0000.bin`` ... (little-endian uint16, or uint32 for large
-vocabularies) and ``tokens.json``, which says of which texts and which tokenizer they are. The folder
-appears whole or not at all.
+A folder holds ``train-0000.bin`` ..., ``val-0000.bin`` ... (little-endian uint16, or uint32 for
+large vocabularies) and ``tokens.json``, which says of which texts and which tokenizer they are.
+The folder appears whole or not at all.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """A byte-level BPE tokenizer, trained on the corpus or brought along.
 
 The one idea: bytes are the alphabet, so every text has tokens and no text is lost. Id 0 is
-``<|endoftext|>``, ids 1 to 256 are the bytes, the rest are merges in the order they were learned. The
-result is the text of a ``tokenizer.json`` in the form that `tokenizers` 0.12.1, a board's version, reads.
+``<|endoftext|>``, ids 1 to 256 are the bytes, the rest are merges in the order they were learned.
+The result is the text of a ``tokenizer.json`` in the form that `tokenizers` 0.12.1, a board's
+version, reads.
 """
 
 from collections.abc import Iterable

@@ -1,11 +1,13 @@
 """``train(...)``: from an architecture and texts to a checkpoint, in one call that can be repeated.
 
-The one idea: a run is named by what decides its outcome (architecture, settings, texts, tokenizer). The
-name is written into the checkpoint, so the same call again finds that it is up to date; and into the
-run's folder ``<output>.run``, so an interrupted one continues and never mixes with another.
+The one idea: a run is named by what decides its outcome (architecture, settings, texts,
+tokenizer). The name is written into the checkpoint, so the same call again finds that it is up to
+date; and into the run's folder ``<output>.run``, so an interrupted one continues and never mixes
+with another.
 
 A given text is split once, each document's end held out. Without a tokenizer a byte-level BPE is
-trained on the *training* side too (the held-out text takes no part), to exactly the architecture's vocabulary.
+trained on the *training* side too (the held-out text takes no part), to exactly the
+architecture's vocabulary.
 """
 
 import os
@@ -29,15 +31,6 @@ from merino_edge.training.config import TrainConfig
 from merino_edge.training.corpus import CorpusSummary, read_documents, summarise
 from merino_edge.training.data import Batches
 from merino_edge.training.evaluate import evaluate
-from merino_edge.training.run_folder import Best, RunFolder, RunIdentity
-from merino_edge.training.shards import (
-    MANIFEST,
-    TokenData,
-    open_tokens,
-    sha256_of_text,
-    split_document,
-    write_tokens,
-)
 from merino_edge.training.loop import (
     OnProgress,
     TrainingLoop,
@@ -46,6 +39,15 @@ from merino_edge.training.loop import (
     new_model,
     torch_threads,
     weights_of,
+)
+from merino_edge.training.run_folder import Best, RunFolder, RunIdentity
+from merino_edge.training.shards import (
+    MANIFEST,
+    TokenData,
+    open_tokens,
+    sha256_of_text,
+    split_document,
+    write_tokens,
 )
 
 TOKENS = "tokens"
@@ -62,7 +64,7 @@ def train(
     resume: bool = True,
     force: bool = False,
 ) -> Checkpoint:
-    """Train a model and write its checkpoint; does nothing if ``output`` is that checkpoint already.
+    """Train and write a checkpoint; does nothing if ``output`` is that checkpoint already.
 
     Args:
         architecture: The decoder.

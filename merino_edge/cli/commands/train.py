@@ -17,12 +17,12 @@ and patterns. While it runs, its states stand in checkpoint.run/ beside the chec
 
 import argparse
 import shlex
-from typing import Any, Dict, List
+from typing import Any, Dict
 
 from merino_edge.cli import options, output
 from merino_edge.errors import MissingDependencyError, StoppedError, UsageError
 
-# Option of the command line -> field of TrainConfig. What is left out follows from the architecture.
+# Option -> field of TrainConfig. What is left out follows from the architecture.
 SETTINGS = {
     "--steps": "n_steps",
     "--batch-size": "batch_size",
@@ -47,7 +47,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     vocabulary = parser.add_mutually_exclusive_group()
     vocabulary.add_argument("--tokenizer", metavar="FILE", help="a tokenizer.json (one is trained)")
     vocabulary.add_argument(
-        "--vocab-size", type=options.positive_int, metavar="N",
+        "--vocab-size",
+        type=options.positive_int,
+        metavar="N",
         help="give the architecture another vocabulary, and train a tokenizer of this size",
     )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="checkpoint to make")
@@ -64,14 +66,18 @@ def _add_settings(group: Any) -> None:
     group.add_argument("--batch-size", help="windows a step", **whole)
     group.add_argument("--seq-len", help="tokens a window", **whole)
     group.add_argument("--learning-rate", type=_number, metavar="X", help="its peak")
-    group.add_argument("--warmup-steps", type=options.natural_int, metavar="N", help="up to the peak")
+    group.add_argument(
+        "--warmup-steps", type=options.natural_int, metavar="N", help="up to the peak"
+    )
     group.add_argument("--weight-decay", type=_number, metavar="X", help="on matrices only")
     group.add_argument("--eval-every", help="steps between validations", **whole)
     group.add_argument("--save-every", help="steps between saved states", **whole)
     group.add_argument(
         "--precision", choices=("float32", "bfloat16"), help="of matrix products (float32)"
     )
-    group.add_argument("--seed", type=options.natural_int, metavar="N", help="same seed, same result")
+    group.add_argument(
+        "--seed", type=options.natural_int, metavar="N", help="same seed, same result"
+    )
     group.add_argument("--threads", help="CPU threads (torch's choice)", **whole)
 
 
@@ -100,17 +106,23 @@ def _train(args: argparse.Namespace, progress: output.Progress) -> Dict[str, Any
     if args.vocab_size:
         architecture = architecture.replace(vocab_size=args.vocab_size)
     config = TrainConfig.for_model(architecture, **_given_settings(args))
-    seen = []  # type: List[Any]
+    up_to_date = False
 
     def show(moment: Any) -> None:
-        seen.append(moment.phase)
+        nonlocal up_to_date
+        up_to_date = moment.phase == "up to date"
         progress.update(str(moment))
 
     checkpoint = train(
-        architecture, args.corpus, config, args.output, args.tokenizer, show,
-        resume=args.resume, force=args.force,
+        architecture,
+        args.corpus,
+        config,
+        args.output,
+        args.tokenizer,
+        show,
+        resume=args.resume,
+        force=args.force,
     )
-    up_to_date = seen[-1] == "up to date"
     progress.done("up to date, nothing to do" if up_to_date else "done")
     return _facts(checkpoint, up_to_date)
 

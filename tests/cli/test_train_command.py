@@ -1,0 +1,145 @@
+"""`merino-edge train`, as a person meets it: the card, the JSON, the errors, Ctrl-C."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from pydoc_data.topics import topics
+
+import pytest
+
+from merino_edge.cli.main import main
+from merino_edge.formats.architecture import Architecture, BlockSpec, write_architecture
+
+pytestmark = pytest.mark.torch
+ROOT = pathlib.Path(__file__).parent.parent.parent
+QUICK = "--batch-size 4 --seq-len 32 --eval-every 8 --save-every 5 --threads 1".split()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with arch.json and texts/, and the working folder."""
+    monkeypatch.chdir(tmp_path)
+    blocks = (BlockSpec(32, 2, 2, 64, 2),)
+    write_architecture("arch.json", Architecture(blocks=blocks, vocab_size=300, max_seq_len=64))
+    (tmp_path / "texts").mkdir()
+    for name in ("import", "strings", "yield"):
+        (tmp_path / "texts" / (name + ".txt")).write_text(topics[name], encoding="utf-8")
+    return tmp_path
+
+
+def train(*more, steps=12, corpus="texts"):
+    words = ["train", "arch.json", "--corpus", corpus, "--steps", str(steps), "-o", "out"]
+    return main(words + QUICK + list(more))
+
+
+def test_it_prints_a_card_and_then_finds_itself_up_to_date(home, capsys):
+    assert train() == 0
+    out, err = capsys.readouterr()
+    assert "held-out bits per byte" in out
+    assert "train: done" in err
+    assert train() == 0
+    assert "up to date, nothing to do" in capsys.readouterr().err
+
+
+def test_json_is_all_that_stdout_holds_and_quiet_says_nothing_else(home, capsys):
+    assert train("--json", "--quiet") == 0
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert facts["checkpoint"] == "out"
+    assert facts["up_to_date"] is False
+    assert 0 < facts["val_bits_per_byte"] < 8
+    assert err == ""
+
+
+def test_vocab_size_gives_the_architecture_another_vocabulary(home, capsys):
+    assert train("--vocab-size", "280", "--json") == 0
+    capsys.readouterr()
+    info = json.loads((home / "out" / "checkpoint.json").read_text())
+    assert info["architecture"]["vocab_size"] == 280
+
+
+def test_a_given_tokenizer_must_have_the_architectures_size(home, capsys):
+    assert train("--vocab-size", "280") == 0
+    capsys.readouterr()
+    code = main(
+        ["train", "arch.json", "--corpus", "texts", "-o", "other", "--steps", "2"]
+        + ["--tokenizer", "out/tokenizer.json"]
+    )
+    assert code == 2
+    err = capsys.readouterr().err
+    assert "the tokenizer has 280 tokens, the architecture 300 rows" in err
+    assert not (home / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"caf\xe9", 8, "bad.txt: not UTF-8 at byte 3"),
+        (b"  \n", 8, "the corpus is empty"),
+        (b"to be or not to be\n" * 9, 2, "tokens, vocab_size is 300"),
+    ],
+    ids=["latin-1", "empty", "too small"],
+)
+def test_a_bad_corpus_has_one_clear_error_and_leaves_nothing(home, capsys, content, code, words):
+    (home / "bad.txt").write_bytes(content)
+    assert train(corpus="bad.txt") == code
+    out, err = capsys.readouterr()
+    assert words in err
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (home / "out").exists()
+
+
+def test_ctrl_c_saves_and_says_how_to_continue_and_that_command_continues(home):
+    command = [sys.executable, "-m", "merino_edge"]
+    words = ["train", "arch.json", "--corpus", "texts", "--steps", "4000", "-o", "out", *QUICK]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command + words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    for line in process.stderr:
+        if "step" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    hint = next(line for line in err.splitlines() if line.startswith("hint: continue with: "))
+    continuing = hint.split("merino-edge ")[1].split()
+    assert continuing[-1] == "--resume"
+    state = json.loads((home / "out.run" / "state.json").read_text())
+    assert 0 < state["step"] < 4000
+    assert not (home / "out").exists()
+    # The very words of the hint continue it: a SIGTERM this time, a little further on.
+    again = subprocess.Popen(
+        command + continuing, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    for line in again.stderr:
+        if "step" in line:
+            break
+    again.terminate()
+    again.communicate(timeout=60)
+    assert again.returncode == 130
+    assert json.loads((home / "out.run" / "state.json").read_text())["step"] > state["step"]
+
+
+def test_resume_with_another_setting_is_a_usage_error_that_names_it(home, capsys):
+    def press(*_):
+        """Ctrl-C from a timer of this very process, as soon as there is a state to resume."""
+        if (home / "out.run" / "state.json").exists():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.raise_signal(signal.SIGINT)
+
+    earlier = signal.signal(signal.SIGALRM, press)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        assert train(steps=4000) == 130
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
+    capsys.readouterr()
+    assert train("--resume", "--seed", "5", steps=4000) == 2
+    assert "seed is 5 now, the run in 'out.run' was started with 0" in capsys.readouterr().err
