@@ -51,7 +51,7 @@ lint: setup ## Style, import contracts, Python 3.6 where a board reads
 	$(BIN)/vermin -t=3.6- --no-tips --violations $(BOARD)
 
 types: setup ## Types: strict where there is no torch, plain elsewhere
-	$(BIN)/mypy --strict $(TYPED)
+	$(BIN)/mypy --strict --follow-imports=silent $(TYPED)
 	$(BIN)/mypy
 
 test: setup test-py36 ## All tests but the slow ones; what continuous integration runs
@@ -84,6 +84,7 @@ test-py36: ## The board's half under a real Python 3.6, where there is one
 
 golden: setup ## Make the golden files again; then read git diff before you commit
 	$(PY) tests/golden/make_golden.py
+	$(PY) tests/golden/make_tokenizers.py
 
 lines: ## The longest modules and functions
 	@$(PYTHON) tests/code_lengths.py
