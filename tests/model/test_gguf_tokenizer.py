@@ -1,6 +1,7 @@
 """The tokenizer inside a GGUF gives the ids of the tokenizer it was made from."""
 
 import json
+import os
 
 import pytest
 
@@ -9,9 +10,11 @@ pytest.importorskip("gguf")
 from tiny_gguf import VOCAB, tiny_weights, tokenizer_parts, write_gguf
 
 from merino_edge.errors import FormatError, UnsupportedError
+from merino_edge.formats import jsonio
 from merino_edge.formats.tokenizer_file import portable_json
 from merino_edge.model.importers.gguf_file import open_gguf
 from merino_edge.model.importers.gguf_tokenizer import (
+    PRE_TOKENIZERS,
     generation_defaults,
     token_text,
     tokenizer_from_gguf,
@@ -129,3 +132,11 @@ def test_smollm2_tokenizer_comes_out_as_its_makers_wrote_it(tmp_path, shared_dat
     )
     made_text = tokenizer_from_gguf(open_gguf(path), len(vocab))
     assert json.loads(made_text) == json.loads(portable_json(text))
+
+
+@pytest.mark.parametrize("rule", sorted(PRE_TOKENIZERS))
+def test_the_golden_tokenizers_of_the_board_use_our_rules(rule):
+    path = os.path.join(os.path.dirname(__file__), "..", "golden", "tokenizers.json")
+    golden = jsonio.read_json(path)["cases"]
+    assert set(golden) == set(PRE_TOKENIZERS)
+    assert golden[rule]["document"]["pre_tokenizer"] == PRE_TOKENIZERS[rule]

@@ -146,10 +146,8 @@ def _derive(probes: list[Rendering | str]) -> ChatFormat:
     The end of a conversation gives the suffix of its last role; what stands between two marks is
     then that suffix and the next prefix.
     """
-    ask, say, more, system = probes
-    for rendering in (ask, say, more):
-        if isinstance(rendering, str):
-            raise _NoFormatError(f"the template refuses a plain conversation ({rendering})")
+    ask, say, more = (_rendered(probe) for probe in probes[:3])
+    system = probes[3]
     user_suffix = _pieces(ask.closed, _ASK)[-1]
     assistant_suffix = _pieces(say.closed, _ASK, _SAY)[-1]
     head, after_ask, after_say, _ = _pieces(more.closed, _ASK, _SAY, _MORE)
@@ -167,6 +165,12 @@ def _derive(probes: list[Rendering | str]) -> ChatFormat:
     elif opening:
         raise _NoFormatError("the template opens a conversation with text of its own")
     return ChatFormat(roles, _after(ask.opened, ask.closed), default)
+
+
+def _rendered(probe: Rendering | str) -> Rendering:
+    if isinstance(probe, str):
+        raise _NoFormatError(f"the template refuses a plain conversation ({probe})")
+    return probe
 
 
 def _pieces(text: str, *marks: str) -> list[str]:

@@ -142,7 +142,7 @@ def _refuse_unknown_keys(file: GGUFFile, key: str, head_dim: int) -> None:
 
 def tensor_plan(a: Architecture) -> dict[str, tuple[Part, ...]]:
     """Our name -> the tensors of the file that are stacked into it, in order."""
-    plan = {"embed.weight": (Part("token_embd.weight", a.vocab_size),)}
+    plan: dict[str, tuple[Part, ...]] = {"embed.weight": (Part("token_embd.weight", a.vocab_size),)}
     for b, block in enumerate(a.blocks):
         ours, theirs = f"blocks.{b}.", f"blk.{b}."
         kv_rows = block.n_kv_head * block.head_dim
