@@ -1,3 +1,5 @@
+"""A bench report on paper and on disk: the golden JSON, the table, and what is refused."""
+
 import csv
 import io
 import json

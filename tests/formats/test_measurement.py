@@ -1,3 +1,5 @@
+"""Samples to a summary: known values, and intervals that hold what they promise."""
+
 import math
 import random
 import statistics
