@@ -19,6 +19,7 @@ from merino_edge.formats.manifest import (
     KVCacheSpec,
     RoleFormat,
 )
+from merino_edge.formats.tokenizer_file import portable_json
 from merino_edge.formats.weights import weight_shapes, write_weights
 
 END_OF_TEXT = "<|end|>"
@@ -89,7 +90,8 @@ def write_tokenizer(path, vocab_size):
         show_progress=False,
     )
     tokenizer.train_from_iterator(TEXT, trainer)
-    tokenizer.save(str(path))
+    text = portable_json(tokenizer.to_str())  # for any version, whichever trained it
+    jsonio.write_bytes_atomic(str(path), text.encode("utf-8"))
 
 
 CHAT = ChatFormat(

@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -70,6 +72,19 @@ def test_a_dash_reads_the_prompt_from_stdin(bundle, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Grüße".encode())))
     assert main(["run", bundle, "--prompt", "-", "--max-new-tokens", "3", "-q"]) == 0
     assert capsys.readouterr().out == text_of(bundle, "Grüße", max_new_tokens=3) + "\n"
+
+
+def test_text_is_utf8_even_where_the_locale_is_not(bundle):
+    words = ["run", bundle, "--prompt", "Grüße", "--max-new-tokens", "8", "-q"]
+    found = subprocess.run(
+        [sys.executable, "-m", "merino_edge", *words],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    expected = text_of(bundle, "Grüße", max_new_tokens=8)
+    assert not expected.isascii()
+    assert found.stdout.decode("utf-8") == expected + "\n"
 
 
 def test_the_first_interrupt_ends_the_text_and_keeps_what_there_is(bundle, capsys, monkeypatch):
