@@ -26,6 +26,7 @@ from merino_edge.model.checkpoint import (
     read_text,
     save_checkpoint,
 )
+from merino_edge.model.transformer import load_model
 from merino_edge.training import tokenizer as tok
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.corpus import CorpusSummary, read_documents, summarise
@@ -35,8 +36,6 @@ from merino_edge.training.loop import (
     OnProgress,
     TrainingLoop,
     TrainProgress,
-    load_weights,
-    new_model,
     torch_threads,
     weights_of,
 )
@@ -179,8 +178,7 @@ class _Job:
     def finish(self, best: Best, output: str, identity: RunIdentity, force: bool) -> Checkpoint:
         """Measure the best weights on all of the held-out text and write the checkpoint."""
         self.on_progress(TrainProgress("evaluate"))
-        model = new_model(self.architecture, self.config.seed)
-        load_weights(model, self.folder.arrays(best.weights))
+        model = load_model(self.architecture, self.folder.arrays(best.weights))
         with torch_threads(self.config.threads):
             found = evaluate(model, self.data.val, self.config.seq_len)
         tokens_seen = best.step * self.config.tokens_per_step

@@ -15,7 +15,18 @@ from merino_edge.formats.architecture import Architecture, BlockSpec, write_arch
 
 pytestmark = pytest.mark.torch
 ROOT = pathlib.Path(__file__).parent.parent.parent
-QUICK = "--batch-size 4 --seq-len 32 --eval-every 8 --save-every 5 --threads 1".split()
+QUICK = [
+    "--batch-size",
+    "4",
+    "--seq-len",
+    "32",
+    "--eval-every",
+    "8",
+    "--save-every",
+    "5",
+    "--threads",
+    "1",
+]
 
 
 @pytest.fixture
