@@ -19,6 +19,7 @@ from merino_edge.runtime.backends.reference import ReferenceBackend
 # multiplies that by ten or so. Measured: 2e-6 to 3e-5 of the largest logit. A wrong row of the
 # cache, mask or table shows as 1e-2 and more.
 FP32_TOLERANCE = 2e-4
+_HINT = "build the bundle again; if it persists, this backend computes wrongly here."
 REFERENCE_TOKENS = 48  # enough to pass a chunk border, short enough for a board's CPU
 
 
@@ -60,7 +61,7 @@ def check_golden_tokens(backend: Backend, golden: Sequence[GoldenPrompt]) -> int
                     ),
                     step=step,
                     note="backend '{}': {}.".format(backend.name, backend.description),
-                    hint="build the bundle again; if it persists, this backend computes wrongly here.",
+                    hint=_HINT,
                 )
             agreed += 1
             if step + 1 < len(prompt.output_ids):
@@ -144,5 +145,5 @@ def _check(
         tolerance=tolerance * scale,
         step=worst,
         note="backend '{}': {}.".format(backend.name, backend.description),
-        hint="build the bundle again; if it persists, this backend computes wrongly here.",
+        hint=_HINT,
     )
