@@ -81,6 +81,12 @@ def test_versions_of_what_is_missing_are_none():
     assert found["numpy"] is not None
 
 
+def test_waiting_for_a_disk_is_not_work(nano):
+    before = snapshot(nano)
+    write_tree(nano, {"/proc/stat": "cpu  1000 0 500 8000 900 0 0 0 0 0\n"})
+    assert others_cpu_share(before, snapshot(nano)) == 0.0
+
+
 def cpu_line(user, idle):
     return f"cpu  {user} 0 0 {idle} 0 0 0 0 0 0\n"
 
