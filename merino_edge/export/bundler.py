@@ -72,11 +72,11 @@ class Source:
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> "Source":
-        """Everything a checkpoint holds."""
+    def from_checkpoint(cls, checkpoint: Checkpoint, name: str = "") -> "Source":
+        """Everything a checkpoint holds; the folder names it unless ``name`` does."""
         info = checkpoint.info
         return cls(
-            name=os.path.basename(os.path.abspath(checkpoint.path)),
+            name=name or os.path.basename(os.path.abspath(checkpoint.path)),
             architecture=info.architecture,
             tensors=checkpoint.tensors(),
             tokenizer_json=read_text(checkpoint.tokenizer_path),

@@ -46,7 +46,7 @@ def run_pipeline(config: RunConfig, base: str, on_note: Say, on_progress: Say) -
     Raises:
         MerinoError: What the stages raise.
     """
-    workspace = Workspace(os.path.join(base, config.output), on_note)
+    workspace = Workspace(os.path.normpath(os.path.join(base, config.output)), on_note)
     architecture = _search(workspace, config, on_note, on_progress)
     _train(workspace, config, architecture, base, on_progress)
     _export(workspace, config, architecture, on_progress)
@@ -113,7 +113,7 @@ def _export(
     }
 
     def make() -> None:
-        source = Source.from_checkpoint(checkpoint)
+        source = Source.from_checkpoint(checkpoint, name=f"merino-{architecture.arch_id}")
         output = workspace.path(BUNDLE)
         build_for_target(source, config.target, context_len, output, True, on_progress)
 

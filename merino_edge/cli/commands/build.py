@@ -73,7 +73,7 @@ def _run_config(args: argparse.Namespace, progress: Progress) -> int:
     from merino_edge.pipeline.run_config import read_run_config
 
     config = read_run_config(args.config)
-    base = os.path.dirname(os.path.abspath(args.config))
+    base = os.path.dirname(args.config)
     bundle = run_pipeline(config, base, progress.done, progress.update)
     _print_result(bundle, None, args.json)
     return 0
