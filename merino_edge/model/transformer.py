@@ -5,7 +5,8 @@ The one idea: a ``SharedBlock`` holds one attention and one feed-forward and app
 names of ``formats.weights.weight_shapes``, so a checkpoint needs no translation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class SharedBlock(nn.Module):
         position: int,
     ) -> Tensor:
         """x [B, T, d_model] -> the same; takes one cache a layer from the iterator."""
-        for norms in self.norms:
+        for norms in cast(Iterable[LayerNorms], self.norms):
             x = x + self.attn(norms.attn(x), rope, next(caches), position)
             x = x + self.ffn(norms.ffn(x))
         return x
@@ -123,7 +124,7 @@ class MerinoLM(nn.Module):
             raise SessionError(f"{end} positions are asked for, {limit} are there.")
         layers = iter(cache.layers if cache else [None] * self.architecture.n_layers)
         x = self.embed(input_ids)
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(cast(Iterable[SharedBlock], self.blocks)):
             if block.joint is not None:
                 x = block.joint(x)
             if index == 0 and self.pos_embed is not None:
