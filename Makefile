@@ -61,7 +61,7 @@ test-plain: setup ## The tests that need neither torch nor onnx
 	$(PYTEST) -m "not slow and not torch and not onnx"
 
 test-slow: setup ## The tests that take their time
-	$(PYTEST) -m slow
+	$(PYTEST) --timeout=1800 -m slow
 
 test-py36: ## The board's half under a real Python 3.6, where there is one
 	@if [ -z "$(PYTHON36)" ]; then \
