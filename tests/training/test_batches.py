@@ -38,9 +38,8 @@ def test_windows_are_text_as_it_stands_and_targets_are_one_further():
 def test_an_epoch_predicts_no_token_twice(n_tokens, epoch, seed):
     batches = counting_batches(n_tokens, seed, batch_size=1)
     n = batches.windows_per_epoch
-    targets = np.concatenate(
-        [batches.at(step)[0, 1:] for step in range(epoch * n, (epoch + 1) * n)]
-    )
+    steps = range(epoch * n, (epoch + 1) * n)
+    targets = np.concatenate([batches.at(step)[0, 1:] for step in steps])
     assert len(set(targets)) == len(targets) == n * 8
     assert len(targets) > n_tokens - 1 - 2 * 8
 

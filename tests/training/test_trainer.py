@@ -43,7 +43,7 @@ def test_a_model_learns_more_than_how_often_each_token_occurs(tmp_path, texts, a
     from merino_edge.training.trainer import train
 
     config = TrainConfig(
-        n_steps=300, batch_size=8, seq_len=64, learning_rate=1e-2, warmup_steps=30, threads=2
+        n_steps=300, batch_size=8, seq_len=64, learning_rate=1e-2, warmup_steps=30, threads=1
     )
     checkpoint = train(architecture, [str(texts)], config, str(tmp_path / "out"))
     tokenizer = parse_tokenizer(read_text(checkpoint.tokenizer_path), "")
@@ -136,7 +136,7 @@ def cut_run(tmp_path, texts, architecture, settings):
 def test_resuming_with_another_setting_names_it_with_both_values(
     cut_run, texts, architecture, settings, field, value
 ):
-    with pytest.raises(UsageError, match=f"{field} is {value} now, .* was started with"):
+    with pytest.raises(UsageError, match=rf"{field} is {value} now, .* was started with"):
         run(texts, architecture, cut_run, {**settings, field: value})
 
 
@@ -157,7 +157,7 @@ def test_how_often_a_run_saves_may_change_when_it_resumes(cut_run, texts, archit
 
 
 def test_an_unfinished_run_is_not_touched_without_resume(cut_run, texts, architecture, settings):
-    with pytest.raises(UsageError, match="unfinished run stands in .* at step 6"):
+    with pytest.raises(UsageError, match=r"unfinished run stands in .* at step 6"):
         run(texts, architecture, cut_run, settings, resume=False)
     run(texts, architecture, cut_run, settings, resume=False, force=True)
 
