@@ -6,10 +6,12 @@ interrupted and goes on where it stopped. The stages know nothing of one another
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 
 from merino_edge.core import space as spaces
 from merino_edge.core import targets
 from merino_edge.core.space import SearchSpace
+from merino_edge.errors import SpecError
 from merino_edge.export.bundler import Source
 from merino_edge.formats.architecture import Architecture, describe, read_architecture
 from merino_edge.formats.bundle import Bundle, sha256_of
@@ -23,6 +25,8 @@ from merino_edge.training.config import TrainConfig
 from merino_edge.training.trainer import train
 
 ARCHITECTURE, CHECKPOINT, BUNDLE = "arch.json", "checkpoint", "bundle"
+
+DEFAULT_STEPS = 1000
 
 Say = Callable[[str], None]
 
@@ -86,11 +90,21 @@ def _train(
     train(
         architecture,
         corpus,
-        TrainConfig.for_model(architecture, **config.train),
+        _train_config(config, architecture),
         workspace.path(CHECKPOINT),
         on_progress=lambda moment: on_progress(f"train: {moment}"),
         force=_is_of_another_run(workspace.path(CHECKPOINT), architecture),
     )
+
+
+def _train_config(config: RunConfig, architecture: Architecture) -> TrainConfig:
+    """Refuse a misspelt setting by name, as the other tables do."""
+    settings = {"n_steps": DEFAULT_STEPS, **(config.train or {})}
+    known = {field.name for field in fields(TrainConfig)}
+    for name in settings:
+        if name not in known:
+            raise SpecError(f"train.{name}: there is no such setting.")
+    return TrainConfig.for_model(architecture, **settings)
 
 
 def _is_of_another_run(checkpoint_path: str, architecture: Architecture) -> bool:

@@ -22,13 +22,15 @@ Each table is the record of its stage (``core.budget.Budget``, ``search.config.S
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from merino_edge.core.budget import Budget
 from merino_edge.errors import FormatError, MissingDependencyError
 from merino_edge.formats import jsonio
 from merino_edge.search.config import SearchConfig
+
+_NO_LIMITS, _SEARCH = Budget(), SearchConfig()
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ class RunConfig:
     output: str = "run"
     space: str | None = None
     context_len: int | None = None
-    budget: Budget = field(default_factory=Budget)
-    search: SearchConfig = field(default_factory=SearchConfig)
-    train: dict[str, Any] = field(default_factory=dict)
+    budget: Budget = _NO_LIMITS
+    search: SearchConfig = _SEARCH
+    train: dict[str, Any] | None = None
 
 
 def read_run_config(path: str) -> RunConfig:
