@@ -15,7 +15,10 @@ LONGEST_FUNCTION_LINES = 60
 
 # Places that exist on one machine only, and hosts that a client finds by itself. Written as
 # patterns that do not match their own source.
-MACHINE_PATHS = r"(?<![\w.~$}])/(?:root|work|home/(?!user\b)\w+|Users/\w+|opt/wheels|opt/pypi|tmp/env|tmp/exp)(?:/|\b)"
+MACHINE_PATHS = (
+    r"(?<![\w.~$}])/(?:root|work|home/(?!user\b)\w+|Users/\w+|opt/wheels|opt/pypi|tmp/env|tmp/exp)"
+    r"(?:/|\b)"
+)
 REGISTRY_HOSTS = (
     r"\b(?:pypi|files\.pythonhosted|download\.pytorch|npmjs|registry\.npmjs|deb\.debian|crates)"
     r"\.(?:org|com|io)\b"
