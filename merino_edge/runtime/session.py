@@ -96,6 +96,7 @@ class GenerationSession:
         Raises:
             SessionError: The prompt is empty or does not fit; both numbers are given.
             MissingDependencyError: Text or stop strings, and no `tokenizers`.
+            UnsupportedError: Text, and a bundle without a tokenizer.
         """
         config = config or GenerationConfig.from_defaults(self.manifest.generation)
         ids = self.encode_prompt(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
@@ -209,6 +210,13 @@ class GenerationSession:
 
     def _need_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
+            if all(entry.role != "tokenizer" for entry in self.manifest.files.values()):
+                raise UnsupportedError(
+                    "bundle '{}' holds no tokenizer: it takes token ids only.".format(
+                        self.manifest.name
+                    ),
+                    hint="build from a checkpoint for text; time this one with merino-edge bench.",
+                )
             raise MissingDependencyError(
                 "tokenizers",
                 "turning text into tokens",
