@@ -32,7 +32,7 @@ max_flops = 6000000000
 candidates = 200000
 
 [train]
-n_steps = 1000
+n_steps = 700
 batch_size = 4
 seq_len = 256
 """
