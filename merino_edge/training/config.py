@@ -16,6 +16,8 @@ from merino_edge.formats.architecture import Architecture
 PRECISIONS = ("float32", "bfloat16")
 # Fields that change how a run proceeds, not where it arrives: a resumed run may have others.
 FREE_FIELDS = ("save_every", "threads")
+LONGEST_WINDOW = 1024
+TOKENS_PER_STEP = 1024
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class TrainConfig:
     Attributes:
         n_steps: Optimiser steps of the whole run; the learning rate falls over all of them.
         batch_size: Windows a step.
-        seq_len: Tokens a window.
+        seq_len: Tokens a window; positions further on are never trained.
         learning_rate: Its highest value, after the warm-up.
         min_lr_ratio: Its last value, as a part of the highest.
         warmup_steps: Steps over which it rises from zero.
@@ -37,7 +39,9 @@ class TrainConfig:
             a run takes all of them.
         save_every: Steps between saved states; validations that improve are saved as well.
         val_fraction: Part of each document, its end, that is held out.
-        precision: "float32", or "bfloat16" for matrix products (weights stay float32).
+        precision: "float32", or "bfloat16" for matrix products (weights stay float32). Measured
+            on two cores with AVX512-BF16: 1.4 times the tokens a second, 0.01 to 0.05 nats higher
+            after as many; a CPU without such instructions gets slower.
         seed: Of the first weights and of the order of the windows.
         vocab_size: None for the architecture's; a number must agree with it.
         threads: CPU threads; None for torch's choice.
@@ -47,7 +51,7 @@ class TrainConfig:
     """
 
     n_steps: int
-    batch_size: int = 16
+    batch_size: int = 4
     seq_len: int = 256
     learning_rate: float = 3e-3
     min_lr_ratio: float = 0.1
@@ -86,12 +90,21 @@ class TrainConfig:
     def for_model(
         cls, architecture: Architecture, n_steps: int = 1000, **changes: Any
     ) -> TrainConfig:
-        """Settings for an architecture: windows that fit, a rate for its width, a warm-up."""
+        """Settings for an architecture, for a run of minutes to hours on a CPU.
+
+        Windows are as long as the model, up to 1024, because positions that were never trained
+        are noise; a batch holds about 1024 tokens. On Shakespeare, a model of 0.56 M parameters
+        and a million tokens, steps of 1024, 2048 and 4096 tokens end at 4.81, 4.87 and 5.02
+        nats per token in the same time.
+        """
+        seq_len = min(int(changes.get("seq_len", LONGEST_WINDOW)), architecture.max_seq_len)
         widest = max(block.d_model for block in architecture.blocks)
         chosen: dict[str, Any] = {
-            "seq_len": min(cls.seq_len, architecture.max_seq_len),
+            "seq_len": seq_len,
+            "batch_size": max(4, TOKENS_PER_STEP // seq_len),
             "learning_rate": round(learning_rate_for(widest), 6),
             "warmup_steps": min(cls.warmup_steps, n_steps // 10),
+            "eval_every": min(1000, max(50, n_steps // 20)),
         }
         chosen.update(changes)
         return cls(n_steps=n_steps, **chosen)
@@ -124,5 +137,9 @@ class TrainConfig:
 
 
 def learning_rate_for(d_model: int) -> float:
-    """Peak rate by width: 3e-3 up to 192, then falling as 1/width (muP, arXiv:2203.03466)."""
+    """Peak rate by width: 3e-3 up to 192, then falling as 1/width.
+
+    Measured at widths of 96 to 192: 2e-3 and 6e-3 end 0.02 to 0.05 nats higher. The fall beyond
+    is muP's (arXiv:2203.03466), not measured here.
+    """
     return 3e-3 * min(1.0, 192 / d_model)

@@ -10,8 +10,8 @@ and folders, not texts.
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,43 +32,9 @@ from merino_edge.training.optim import (
     restore_moments,
     set_learning_rate,
 )
+from merino_edge.training.progress import OnProgress, Pace, TrainProgress
 from merino_edge.training.run_folder import METRICS, Best, RunFolder, RunState, weights_name
 from merino_edge.training.signals import stop_wish
-
-
-@dataclass(frozen=True)
-class TrainProgress:
-    """Where a run stands.
-
-    Attributes:
-        phase: "corpus", "tokenizer", "tokens", "train", "evaluate" or "up to date".
-        step, n_steps: Optimiser steps done and wanted (documents, while the phase is "tokens").
-        loss: Of the last step, nats per token; None before the first.
-        val_loss: Of the last validation; None before the first.
-        tokens_per_s: Since this process began, validations left out.
-        elapsed_s: Of training, earlier processes of the run included.
-        eta_s: Seconds to go, at the pace so far.
-    """
-
-    phase: str
-    step: int = 0
-    n_steps: int = 0
-    loss: float | None = None
-    val_loss: float | None = None
-    tokens_per_s: float = 0.0
-    elapsed_s: float = 0.0
-    eta_s: float = 0.0
-
-    def __str__(self) -> str:
-        if self.phase != "train":
-            return f"{self.phase} {self.step or ''}".rstrip()
-        shown = f"step {self.step}/{self.n_steps}"
-        shown += f", loss {self.loss:.3f}" if self.loss is not None else ""
-        shown += f", validation {self.val_loss:.3f}" if self.val_loss is not None else ""
-        return shown + f", {self.tokens_per_s:.0f} tokens/s, {self.eta_s:.0f} s to go"
-
-
-OnProgress = Callable[[TrainProgress], None]
 
 
 def new_model(architecture: Architecture, seed: int) -> MerinoLM:
@@ -97,6 +63,14 @@ def torch_threads(n_threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(earlier)
+
+
+@contextlib.contextmanager
+def _mixed_norms_expected() -> Iterator[None]:
+    """Under autocast an RMSNorm meets bfloat16 rows and float32 weights, which torch remarks on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        yield
 
 
 class TrainingLoop:
@@ -136,7 +110,7 @@ class TrainingLoop:
         self._on_progress = on_progress
         self._val_loss: float | None = None
         self._saved_step = 0
-        self._pace = _Pace(clock)
+        self._pace = Pace(clock)
         self._restore(folder.state())
 
     def _restore(self, state: RunState | None) -> None:
@@ -159,7 +133,7 @@ class TrainingLoop:
         """
         log = MetricsLog(self._folder.file(METRICS), self.step)
         try:
-            with torch_threads(self._config.threads), stop_wish() as wish:
+            with torch_threads(self._config.threads), _mixed_norms_expected(), stop_wish() as wish:
                 self._pace.start()
                 while self.step < self._config.n_steps:
                     self._advance(log)
@@ -262,35 +236,3 @@ class TrainingLoop:
             note=f"the state is saved in '{self._folder.path}'.",
             hint="the same command with --resume continues it.",
         )
-
-
-class _Pace:
-    """Seconds and tokens of this process, for the figures."""
-
-    def __init__(self, clock: Callable[[], float]):
-        self.earlier_s = 0.0
-        self._clock, self._began = clock, clock()
-        self._n_steps, self._n_tokens, self._training_s = 0, 0, 0.0
-
-    def start(self) -> None:
-        self._began = self._clock()
-
-    @contextlib.contextmanager
-    def timed(self, n_tokens: int) -> Iterator[None]:
-        before = self._clock()
-        yield
-        self._training_s += self._clock() - before
-        self._n_tokens += n_tokens
-        self._n_steps += 1
-
-    @property
-    def elapsed_s(self) -> float:
-        return self.earlier_s + self._clock() - self._began
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self._n_tokens / max(self._training_s, 1e-9)
-
-    @property
-    def seconds_per_step(self) -> float:
-        return (self._clock() - self._began) / max(self._n_steps, 1)

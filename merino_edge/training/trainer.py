@@ -33,12 +33,11 @@ from merino_edge.training.corpus import CorpusSummary, read_documents, summarise
 from merino_edge.training.data import Batches
 from merino_edge.training.evaluate import evaluate
 from merino_edge.training.loop import (
-    OnProgress,
     TrainingLoop,
-    TrainProgress,
     torch_threads,
     weights_of,
 )
+from merino_edge.training.progress import OnProgress, TrainProgress
 from merino_edge.training.run_folder import Best, RunFolder, RunIdentity
 from merino_edge.training.shards import (
     MANIFEST,

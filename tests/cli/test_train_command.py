@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 from pydoc_data.topics import topics
 
 import pytest
@@ -104,37 +105,45 @@ def test_a_bad_corpus_has_one_clear_error_and_leaves_nothing(home, capsys, conte
     assert not (home / "out").exists()
 
 
-def test_ctrl_c_saves_and_says_how_to_continue_and_that_command_continues(home):
-    command = [sys.executable, "-m", "merino_edge"]
-    words = ["train", "arch.json", "--corpus", "texts", "--steps", "4000", "-o", "out", *QUICK]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(
-        command + words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+def start(words, home):
+    """The command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "merino_edge", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=home,
     )
-    for line in process.stderr:
-        if "step" in line:
-            break
+
+
+def saved_step(home, above=0):
+    """The step of the saved state, once it is above a number."""
+    path, deadline = home / "out.run" / "state.json", time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.exists() and json.loads(path.read_text())["step"] > above:
+            return json.loads(path.read_text())["step"]
+        time.sleep(0.02)
+    raise AssertionError("no state was saved within a minute")
+
+
+def test_ctrl_c_saves_and_says_how_to_continue_and_that_command_continues(home):
+    words = ["train", "arch.json", "--corpus", "texts", "--steps", "100000", "-o", "out", *QUICK]
+    process = start(words, home)
+    saved_step(home)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert out == ""
-    hint = next(line for line in err.splitlines() if line.startswith("hint: continue with: "))
-    continuing = hint.split("merino-edge ")[1].split()
-    assert continuing[-1] == "--resume"
-    state = json.loads((home / "out.run" / "state.json").read_text())
-    assert 0 < state["step"] < 4000
+    assert (process.returncode, out) == (130, "")
+    stopped_at = saved_step(home)
+    assert f"stopped by SIGINT after step {stopped_at} of 100000" in err
     assert not (home / "out").exists()
-    # The very words of the hint continue it: a SIGTERM this time, a little further on.
-    again = subprocess.Popen(
-        command + continuing, stderr=subprocess.PIPE, text=True, env=environment
-    )
-    for line in again.stderr:
-        if "step" in line:
-            break
+    hint = next(line for line in err.splitlines() if line.startswith("hint: continue with: "))
+    again = start(hint.split("merino-edge ")[1].split(), home)
+    saved_step(home, above=stopped_at)
     again.terminate()
-    again.communicate(timeout=60)
+    _, err = again.communicate(timeout=60)
     assert again.returncode == 130
-    assert json.loads((home / "out.run" / "state.json").read_text())["step"] > state["step"]
+    assert "stopped by SIGTERM" in err
 
 
 def test_resume_with_another_setting_is_a_usage_error_that_names_it(home, capsys):

@@ -40,3 +40,12 @@ def test_settings_for_a_model_fit_it_and_give_way_to_what_is_said(architecture):
 
 def test_wider_models_learn_more_slowly():
     assert learning_rate_for(128) > learning_rate_for(512) == 2 * learning_rate_for(1024)
+
+
+def test_a_batch_for_a_model_holds_about_1024_tokens_and_its_windows_reach_the_last_position(
+    architecture,
+):
+    short = TrainConfig.for_model(architecture)
+    long = TrainConfig.for_model(architecture.replace(max_seq_len=4096))
+    assert (short.seq_len, short.batch_size) == (64, 16)
+    assert (long.seq_len, long.batch_size) == (1024, 4)

@@ -84,7 +84,9 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_to_the_bit(
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_bfloat16_resumes_to_the_bit_as_well(tmp_path, texts, architecture, settings):
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+def test_bfloat16_resumes_to_the_bit_as_well(tmp_path, texts, architecture, settings, norm):
+    architecture = architecture.replace(norm=norm)
     settings = {**settings, "precision": "bfloat16", "n_steps": 8}
     run(texts, architecture, tmp_path / "whole", settings)
     with pytest.raises(StoppedError):
@@ -193,6 +195,8 @@ def test_a_full_disk_leaves_the_earlier_state_valid(cut_run, texts, architecture
     left = sorted(p.name for p in cut_run.with_name("out.run").glob("*.safetensors"))
     assert left == sorted([earlier.weights, earlier.moments])
     run(texts, architecture, cut_run, settings)
+    run(texts, architecture, cut_run.with_name("whole"), settings)
+    assert curve(cut_run) == curve(cut_run.with_name("whole"))
 
 
 def test_a_damaged_state_is_refused(cut_run, texts, architecture, settings):
