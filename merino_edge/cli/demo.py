@@ -76,9 +76,10 @@ def demo() -> int:
 
 NEXT = """
 The same bundle on a Jetson Nano (Python 3.6; its CPU for now, never run on a board by us):
+  git archive HEAD | ssh user@nano 'mkdir -p merino-edge && tar x -C merino-edge'
   scp -r {bundle} user@nano:bundle
   ssh user@nano
-  pip3 install 'merino-edge[device]'        # with pip 21.3.1: onnxruntime 1.10.0, numpy, tokenizers
+  pip3 install './merino-edge[device]'      # with pip 21.3.1: onnxruntime 1.10.0, numpy, tokenizers
   merino-edge verify bundle
   merino-edge bench bundle
 """

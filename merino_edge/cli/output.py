@@ -8,7 +8,7 @@ import io
 import json
 import sys
 import time
-from typing import Any, List, Optional, Sequence
+from typing import Any, Sequence
 
 
 def use_utf8() -> None:
@@ -89,7 +89,7 @@ class Progress:
             self._write(text, "" if self._tty else "\n")
 
     def done(self, text: str) -> None:
-        """Show the last line; it stays."""
+        """Show a line that stays."""
         self._write(text, "\n")
 
     def _write(self, text: str, end: str) -> None:
@@ -110,8 +110,3 @@ def first_line(text: str, limit: int = 60) -> str:
     """The beginning of a text, for a table cell."""
     line = text.strip().split("\n")[0] if text.strip() else ""
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def lines_of(items: Optional[List[str]]) -> str:
-    """A bulleted block, empty for nothing."""
-    return "".join("  - {}\n".format(item) for item in items or [])

@@ -19,7 +19,7 @@ from merino_edge.export.onnx_file import (
     check_context,
     export_decoder,
 )
-from merino_edge.export.operators import ALLOWED_OPERATORS, check_operators
+from merino_edge.export.operators import check_operators
 from merino_edge.export.parity import Parity, check_parity
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
@@ -199,6 +199,3 @@ def _write_manifest(
         provenance=dict(source.provenance),
     )
     jsonio.write_record(os.path.join(folder, MANIFEST), SCHEMA, manifest)
-
-
-TARGETS = tuple(ALLOWED_OPERATORS)

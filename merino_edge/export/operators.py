@@ -26,7 +26,7 @@ _SHAPES = {
     "Unsqueeze",
 }
 _COMMON = frozenset(_ARITHMETIC | _MATRICES | _SHAPES)
-ALLOWED_OPERATORS = {"host": _COMMON, "nano-cpu": _COMMON, "nano": _COMMON}
+ALLOWED_OPERATORS = {"host": _COMMON, "nano": _COMMON}
 MAX_OPSET = 13
 
 

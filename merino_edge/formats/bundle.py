@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, Iterator, Optional
 
 from merino_edge.errors import ChecksumError, FormatError, UsageError
 from merino_edge.formats import jsonio
@@ -135,7 +135,7 @@ def folder_in_place(path: str, marker: str, force: bool = False) -> Iterator[str
     )
     try:
         yield temporary
-        os.chmod(temporary, 0o777 & ~jsonio._umask())
+        os.chmod(temporary, 0o777 & ~jsonio.umask())
         _swap_in(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -186,11 +186,6 @@ def _check_size(path: str, entry: FileEntry) -> None:
             path,
             hint="copy or build the bundle again.",
         )
-
-
-def list_leftovers(folder: str) -> List[str]:
-    """Temporary folders that a power cut left behind in ``folder``."""
-    return [name for name in os.listdir(folder) if name.startswith((".tmp-", ".old-"))]
 
 
 def optional_file(bundle: Bundle, role: str) -> Optional[str]:

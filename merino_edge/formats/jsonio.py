@@ -33,14 +33,15 @@ def write_bytes_atomic(path: str, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Permissions that new files lack; Python can only read it by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

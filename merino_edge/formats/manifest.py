@@ -10,6 +10,8 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from merino_edge.formats.architecture import Architecture
 
 SCHEMA = "merino-edge.bundle/1"
+# What a mask adds to a score that must not count. exp() of it is 0, and it is finite in FP16.
+HIDDEN_SCORE = -1e4
 
 
 class FileEntry(NamedTuple):

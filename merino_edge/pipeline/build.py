@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 from merino_edge.core import targets
 from merino_edge.errors import FormatError, UnsupportedError, UsageError
-from merino_edge.export.bundler import TARGETS, Source, build_bundle
+from merino_edge.export.bundler import Source, build_bundle
 from merino_edge.export.parity import Parity
 from merino_edge.formats.architecture import Architecture, read_architecture
 from merino_edge.formats.bundle import Bundle
 from merino_edge.model.checkpoint import INFO, load_checkpoint
 
 DEFAULT_CONTEXT_LEN = 512
-NOT_YET = ("nano", "orin-nano", "rtx", "mock-nano")
+BUILDABLE = ("host",)
 
 Progress = Callable[[str], None]
 
@@ -53,7 +53,7 @@ def build_for_target(
         UnsupportedError: The target needs an engine that this version does not make.
     """
     targets.get(target)
-    if target in NOT_YET or target not in TARGETS:
+    if target not in BUILDABLE:
         raise UnsupportedError(
             f"bundles for '{target}' cannot be built by this version.",
             note="it makes bundles for ONNX Runtime on CPUs; a Jetson Nano's CPU runs them too.",

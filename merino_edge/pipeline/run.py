@@ -1,6 +1,6 @@
 """A whole run: search, train, export, each skipped when its inputs have not changed.
 
-The results stand in one folder: ``arch.json``, ``checkpoint/``, ``bundle/``. Training can be
+The results stand in one folder: ``arch.json``, ``checkpoint-*/``, ``bundle/``. Training can be
 interrupted and goes on where it stopped. The stages know nothing of one another: they meet here.
 """
 
@@ -15,17 +15,17 @@ from merino_edge.errors import SpecError
 from merino_edge.export.bundler import Source
 from merino_edge.formats.architecture import Architecture, describe, read_architecture
 from merino_edge.formats.bundle import Bundle, sha256_of
-from merino_edge.model.checkpoint import load_checkpoint
+from merino_edge.model.checkpoint import Checkpoint
 from merino_edge.pipeline.build import build_for_target, default_context_len
 from merino_edge.pipeline.run_config import RunConfig
-from merino_edge.pipeline.workspace import Workspace
+from merino_edge.pipeline.workspace import Workspace, digest
 from merino_edge.search.result import Step
 from merino_edge.search.run import run_search
 from merino_edge.training.config import TrainConfig
+from merino_edge.training.corpus import summarise
 from merino_edge.training.trainer import train
 
-ARCHITECTURE, CHECKPOINT, BUNDLE = "arch.json", "checkpoint", "bundle"
-
+ARCHITECTURE, BUNDLE = "arch.json", "bundle"
 DEFAULT_STEPS = 1000
 
 Say = Callable[[str], None]
@@ -52,8 +52,8 @@ def run_pipeline(config: RunConfig, base: str, on_note: Say, on_progress: Say) -
     """
     workspace = Workspace(os.path.normpath(os.path.join(base, config.output)), on_note)
     architecture = _search(workspace, config, on_note, on_progress)
-    _train(workspace, config, architecture, base, on_progress)
-    _export(workspace, config, architecture, on_progress)
+    checkpoint = _train(workspace, config, architecture, base, on_progress)
+    _export(workspace, config, checkpoint, on_progress)
     return Bundle.open(workspace.path(BUNDLE))
 
 
@@ -84,16 +84,21 @@ def _train(
     architecture: Architecture,
     base: str,
     on_progress: Say,
-) -> None:
-    """Training keeps its own books: it knows a finished run, and continues an interrupted one."""
+) -> Checkpoint:
+    """Training keeps its own books: it knows a finished run, and continues an interrupted one.
+
+    The checkpoint is named for what decides it, so a changed setting or text trains beside the
+    earlier result and never over it.
+    """
     corpus = [os.path.join(base, path) for path in config.corpus]  # absolute ones stay
-    train(
+    settings = _train_config(config, architecture)
+    inputs = [architecture, settings.bound_fields(), summarise(corpus).sha256]
+    return train(
         architecture,
         corpus,
-        _train_config(config, architecture),
-        workspace.path(CHECKPOINT),
+        settings,
+        workspace.path(f"checkpoint-{digest(inputs)[:8]}"),
         on_progress=lambda moment: on_progress(f"train: {moment}"),
-        force=_is_of_another_run(workspace.path(CHECKPOINT), architecture),
     )
 
 
@@ -107,17 +112,10 @@ def _train_config(config: RunConfig, architecture: Architecture) -> TrainConfig:
     return TrainConfig.for_model(architecture, **settings)
 
 
-def _is_of_another_run(checkpoint_path: str, architecture: Architecture) -> bool:
-    """The workspace is ours: a checkpoint of an architecture that is no longer wanted may go."""
-    if not os.path.isdir(checkpoint_path):
-        return False
-    return load_checkpoint(checkpoint_path).architecture != architecture
-
-
 def _export(
-    workspace: Workspace, config: RunConfig, architecture: Architecture, on_progress: Say
+    workspace: Workspace, config: RunConfig, checkpoint: Checkpoint, on_progress: Say
 ) -> None:
-    checkpoint = load_checkpoint(workspace.path(CHECKPOINT))
+    architecture = checkpoint.architecture
     context_len = config.context_len or default_context_len(architecture)
     inputs = {
         "weights": sha256_of(checkpoint.weights_path),

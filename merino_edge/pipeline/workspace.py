@@ -60,7 +60,7 @@ class Workspace:
             True if it ran.
         """
         stamp_path = os.path.join(self.root, "stages", f"{name}.json")
-        key = _digest(inputs)
+        key = digest(dict(inputs))
         if os.path.exists(self.path(result)) and _read_key(stamp_path) == key:
             self._note(f"{name}: up to date")
             return False
@@ -73,8 +73,9 @@ class Workspace:
         return True
 
 
-def _digest(inputs: Mapping[str, Any]) -> str:
-    document = json.dumps([__version__, jsonio.encode(dict(inputs))], sort_keys=True)
+def digest(inputs: Any) -> str:
+    """SHA-256 of JSON values or records, and of the version that reads them."""
+    document = json.dumps([__version__, jsonio.encode(inputs)], sort_keys=True)
     return hashlib.sha256(document.encode("utf-8")).hexdigest()
 
 

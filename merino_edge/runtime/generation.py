@@ -73,7 +73,7 @@ class Generation(Iterator[int]):
             self._end("cancelled")
         token_id = self._sampler.pick(logits)
         self._token_ms.append(1e3 * (time.perf_counter() - start))
-        if token_id in self._config.eos_token_ids:
+        if token_id in (self._config.eos_token_ids or ()):
             self._end("stop")
         self.output_ids.append(token_id)
         if self._text is not None:

@@ -7,7 +7,7 @@ Randomness comes from ``numpy.random.RandomState(seed)``, whose stream is frozen
 gives the same text under numpy 1.19 on Python 3.6 and under today's.
 """
 
-from typing import Any, NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class _Fields(NamedTuple):
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
-    eos_token_ids: Tuple[int, ...] = ()
+    eos_token_ids: Optional[Tuple[int, ...]] = None
     stop: Tuple[str, ...] = ()
     seed: int = 0
 
@@ -41,7 +41,8 @@ class GenerationConfig(_Fields):
         top_k: Draw among the k most probable; 0 for no limit.
         top_p: Draw among the smallest set with so much probability; 1 for no limit.
         repetition_penalty: Above 1 makes tokens of the prompt and the text less likely again.
-        eos_token_ids: Any of them ends the text, and is not part of it.
+        eos_token_ids: Any of them ends the text, and is not part of it; None for those of the
+            bundle, () for none.
         stop: Any of these strings ends the text, and is not part of it.
         seed: Same seed, same text.
 
@@ -90,7 +91,7 @@ class Sampler:
         self._seen[np.asarray(prompt_ids, dtype=np.int64)] = True
         # ids beyond the vocabulary cannot be drawn, so there is nothing to forbid
         self._eos = np.array(
-            [i for i in config.eos_token_ids if 0 <= i < vocab_size], dtype=np.int64
+            [i for i in config.eos_token_ids or () if 0 <= i < vocab_size], dtype=np.int64
         )
 
     def pick(self, logits: np.ndarray) -> int:

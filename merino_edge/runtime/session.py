@@ -99,6 +99,8 @@ class GenerationSession:
             UnsupportedError: Text, and a bundle without a tokenizer.
         """
         config = config or GenerationConfig.from_defaults(self.manifest.generation)
+        if config.eos_token_ids is None:
+            config = config._replace(eos_token_ids=tuple(self.manifest.generation.eos_token_ids))
         ids = self.encode_prompt(prompt) if isinstance(prompt, str) else [int(i) for i in prompt]
         if config.stop:
             self._need_tokenizer()

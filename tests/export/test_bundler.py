@@ -1,5 +1,6 @@
 """A bundle appears whole and proven, or not at all; afterwards every changed byte is noticed."""
 
+import ctypes
 import json
 import os
 import resource
@@ -21,7 +22,11 @@ from merino_edge.formats.jsonio import write_record
 from merino_edge.formats.manifest import SCHEMA
 from merino_edge.runtime.backends.ort import OrtBackend
 from merino_edge.runtime.tokenizer import Tokenizer
-from merino_edge.runtime.verify import check_golden_tokens
+from merino_edge.runtime.verify import (
+    FP32_TOLERANCE,
+    check_golden_tokens,
+    reference_logits,
+)
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
@@ -207,3 +212,35 @@ def test_the_manifest_names_every_file_of_the_folder(tmp_path, source):
     assert set(os.listdir(bundle.path)) == {MANIFEST, *bundle.manifest.files}
     with open(os.path.join(bundle.path, MANIFEST), encoding="utf-8") as stream:
         assert json.load(stream)["schema"] == "merino-edge.bundle/1"
+
+
+def lose_a_row(backend):
+    region = backend._cache.regions[0]
+    ctypes.memset(region.address + 3 * region.row_bytes, 0, region.row_bytes)
+
+
+def shift_positions(backend):
+    backend._positions[4:] += 1
+
+
+def show_the_sentinel(backend):
+    backend._past_mask[0] = 0.0
+
+
+@pytest.mark.parametrize("spoil", [lose_a_row, shift_positions, show_the_sentinel])
+def test_each_fault_of_a_cache_is_far_above_the_tolerance(tmp_path, source, spoil):
+    bundle, _ = build_bundle(source, "host", 32, str(tmp_path / "bundle"))
+    ids = [7, 8, 9, 10, 11, 12, 13, 14]
+    expected = reference_logits(bundle)(ids)
+    backend = OrtBackend(bundle)
+
+    def worst():
+        rows = [np.array(backend.decode(token)) for token in ids[4:]]
+        return np.abs(rows - expected[4:]).max() / np.abs(expected).max()
+
+    backend.prefill(ids[:4])
+    assert worst() < FP32_TOLERANCE / 10
+    backend.reset()
+    backend.prefill(ids[:4])
+    spoil(backend)
+    assert worst() > 10 * FP32_TOLERANCE
