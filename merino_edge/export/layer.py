@@ -38,14 +38,14 @@ class Place(NamedTuple):
     """Where a layer stands: the block, its application within the block, and the cache entry."""
 
     block: BlockSpec
-    index: int
+    block_index: int
     application: int
     cache: int
 
     @property
     def path(self) -> str:
         """Beginning of the names of its nodes."""
-        return f"/blocks.{self.index}/{self.application}"
+        return f"/blocks.{self.block_index}/{self.application}"
 
     @property
     def group(self) -> int:
@@ -63,7 +63,7 @@ class Heads(NamedTuple):
 
 def add_layer(s: Shared, place: Place, x: str) -> str:
     """x [q, d_model] -> the same, after attention and feed-forward."""
-    weights, path = f"blocks.{place.index}", place.path
+    weights, path = f"blocks.{place.block_index}", place.path
     norms = f"{weights}.norms.{place.application}"
     h = add_norm(s.g, s.a, f"{path}/attn_norm", f"{norms}.attn", x)
     h = _linear(s.g, f"{path}/attn/qkv", f"{weights}.attn.qkv", h, s.a.attention_bias)
@@ -76,7 +76,12 @@ def add_layer(s: Shared, place: Place, x: str) -> str:
 
 
 def _feed_forward(s: Shared, place: Place, h: str) -> str:
-    g, path, weights, d_ff = s.g, f"{place.path}/ffn", f"blocks.{place.index}.ffn", place.block.d_ff
+    g, path, weights, d_ff = (
+        s.g,
+        f"{place.path}/ffn",
+        f"blocks.{place.block_index}.ffn",
+        place.block.d_ff,
+    )
     h = _linear(g, f"{path}/up", f"{weights}.up", h, s.a.ffn_bias)
     if s.a.gated_ffn:
         gate, up = g.split(f"{path}/gate_up", h, [d_ff, d_ff], axis=1)
@@ -90,7 +95,7 @@ def _attention(s: Shared, place: Place, qkv: str) -> str:
     """qkv [q, qkv_dim] -> mixed values [q, n_head * head_dim]."""
     g, block, path = s.g, place.block, f"{place.path}/attn"
     heads = _heads(s, place, qkv)
-    row_shape = ["past_len", block.n_kv_head, block.head_dim]
+    row_shape: list[int | str] = ["past_len", block.n_kv_head, block.head_dim]
     past_key, past_value = (
         g.input(f"past_key_values.{place.cache}.{kind}", FLOAT, row_shape)
         for kind in ("key", "value")
