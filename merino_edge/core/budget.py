@@ -30,6 +30,8 @@ LIMITS = (
     Limit("max_decode_flops_per_token", "decode_flops_per_token", "decode FLOPs per token", ""),
     Limit("max_memory_bytes", "peak_memory_bytes", "memory", "bytes"),
     Limit("max_latency_ms", "latency_ms", "latency per token", "ms"),
+    Limit("max_prefill_ms", "prefill_ms", "latency of the prompt", "ms"),
+    Limit("max_energy_mj", "energy_mj_per_token", "energy per token", "mJ"),
 )
 
 
@@ -66,8 +68,10 @@ class Budget:
         max_params: Stored parameters, shared ones once, embeddings included.
         max_flops: Of a prompt of 1024 tokens, body only (2 per multiply-accumulate).
         max_decode_flops_per_token: At the full context, head included.
-        max_memory_bytes: Weights and the cache of the full context.
+        max_memory_bytes: Weights, the cache of the full context, activations of a prompt.
         max_latency_ms: Of one generated token at the full context.
+        max_prefill_ms: Of a prompt, to its first row of logits.
+        max_energy_mj: Of one generated token at the full context, in millijoules.
     """
 
     max_params: int | None = None
@@ -75,6 +79,8 @@ class Budget:
     max_decode_flops_per_token: int | None = None
     max_memory_bytes: int | None = None
     max_latency_ms: float | None = None
+    max_prefill_ms: float | None = None
+    max_energy_mj: float | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -121,7 +127,7 @@ class Budget:
             if bound is not None and value is None:
                 raise SpecError(
                     f"{limit.field} is {bound}, but the {limit.quantity} cannot be predicted here.",
-                    note="the memory bandwidth of this target is not known.",
+                    note="the target's bandwidth, peak rate or power is not known.",
                     hint="limit FLOPs or parameters instead, or take another --target.",
                 )
             if bound is not None:

@@ -1,34 +1,52 @@
 """What an architecture costs on a target: everything that a budget can ask about.
 
-The one idea: counts come from ``counting.py``, facts from the target, and a latency is what the
-roofline says: a generated token must read the weights and the cache from memory once, so it
-cannot come faster than bytes / bandwidth. That is a *prediction*, a lower bound, and is named so.
-``price`` takes one architecture; the search prices whole populations by the same rules, and a
-test holds the two together.
+The one idea: every cost is a sum over the parts of a decoder (blocks, joints, its two ends), but
+for the activations, of which the largest counts. ``Pricing`` knows the parts. ``price`` adds up
+those of one architecture; the search looks the same parts up in tables, for whole populations;
+and what both add up is turned into a report by the same few lines.
+
+Latency and energy are *predictions*, and the report says on what basis. Energy is the target's
+power limit times the latency; memory leaves out the runtime's own.
 """
 
-from math import ceil
-from typing import NamedTuple
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from merino_edge.core import counting
+from merino_edge.core.latency import (
+    LatencyModel,
+    Part,
+    Roofline,
+    head_part,
+    joint_part,
+    layer_part,
+)
 from merino_edge.core.targets import Target
 from merino_edge.formats.architecture import Architecture
-
-ROOFLINE = "roofline"
+from merino_edge.formats.weights import weight_shapes
 
 
 class WorkPoint(NamedTuple):
     """The point at which costs are quoted.
 
     Attributes:
-        prompt_len: Tokens of the prompt whose FLOPs are counted (body only).
-        context_len: Tokens in the cache, for memory, decode FLOPs and latency.
+        prompt_len: Tokens of the prompt whose FLOPs (body only) are counted.
+        context_len: Tokens in the cache, for memory, decode FLOPs, latency and energy.
+        tokens_per_reference: Generated tokens that count as one. 1, unless vocabularies are
+            compared: a token of a smaller one carries less text, so more of them are needed.
     """
 
     prompt_len: int = counting.PAPER_SEQ_LEN
     context_len: int = counting.PAPER_SEQ_LEN
+    tokens_per_reference: float = 1.0
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the prompt whose latency and activations are counted: it must fit."""
+        return min(self.prompt_len, self.context_len)
 
 
 class CostReport(NamedTuple):
@@ -38,46 +56,183 @@ class CostReport(NamedTuple):
         n_params: Stored parameters, shared ones once, embeddings included.
         weight_bytes: Of the stored parameters in the target's precision.
         kv_bytes_per_token: Keys and values that one token adds.
+        activation_bytes: The widest point of the longest prompt's layers.
         prefill_flops: Of the prompt, body only.
         decode_flops_per_token: At the full context, head included.
-        peak_memory_bytes: Weights and the cache of the full context; activations are not counted.
+        peak_memory_bytes: Weights, the cache of the full context, activations.
         latency_ms: Of one generated token at the full context; None where it is not known.
-        latency_basis: "roofline" for a prediction, None without a latency.
+        prefill_ms: Of the longest prompt, to its row of logits; None where it is not known.
+        energy_mj_per_token: Power limit times ``latency_ms``; None where it is not known.
+        latency_basis: "roofline" or "table", None without a latency.
     """
 
     n_params: int
     weight_bytes: int
     kv_bytes_per_token: int
+    activation_bytes: int
     prefill_flops: int
     decode_flops_per_token: int
     peak_memory_bytes: int
     latency_ms: float | None
+    prefill_ms: float | None
+    energy_mj_per_token: float | None
     latency_basis: str | None
 
 
-def roofline_ms(traffic_bytes: "float | np.ndarray", target: Target) -> "float | np.ndarray | None":
-    """Milliseconds to read these bytes at the target's bandwidth; None where that is unknown."""
-    if target.peak_bandwidth_bytes_per_s is None:
-        return None
-    return 1000.0 * traffic_bytes / target.peak_bandwidth_bytes_per_s
+class PartCost(NamedTuple):
+    """What one part adds; 0 for a latency that is not known."""
+
+    n_params: float
+    kv_bytes: float
+    prefill_flops: float
+    decode_flops: float
+    decode_ms: float
+    prefill_ms: float
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """Prices of parts on a target at a work point.
+
+    Attributes:
+        target: Where.
+        at: How long prompt and context are.
+        latency: Where milliseconds come from.
+    """
+
+    target: Target
+    at: WorkPoint
+    latency: LatencyModel
+
+    @classmethod
+    def by_roofline(cls, target: Target, at: WorkPoint) -> "Pricing":
+        """Latencies as the roofline of the target predicts them."""
+        return cls(target, at, Roofline(target))
+
+    def block(self, a: Architecture, index: int) -> tuple[PartCost, PartCost]:
+        """The first application of a block, and each further one."""
+        return self._layer(a, index, False), self._layer(a, index, True)
+
+    def _layer(self, a: Architecture, index: int, again: bool) -> PartCost:
+        at, target = self.at, self.target
+        one = layer_part(a, index, 1, at.context_len, target, again)
+        prompt = layer_part(a, index, at.longest_prompt, at.longest_prompt, target, again)
+        norms = _params_under(a, f"blocks.{index}.norms.0.")
+        return PartCost(
+            n_params=norms + (0 if again else counting.block_matrix_params(a, index)),
+            kv_bytes=counting.layer_kv_values(a.blocks[index]) * target.bytes_per_value,
+            prefill_flops=2.0 * self._layer_macs(a, index),
+            decode_flops=one.flops,
+            decode_ms=self._decode_ms(one),
+            prefill_ms=self._prefill_ms(prompt),
+        )
+
+    def _layer_macs(self, a: Architecture, index: int) -> int:
+        block, prompt_len = a.blocks[index], self.at.prompt_len
+        linear = prompt_len * counting.layer_macs(a, block)
+        return linear + counting.layer_attention_macs(block, prompt_len, prompt_len)
+
+    def joint(self, d_in: int, d_out: int) -> PartCost:
+        """The projection between two blocks."""
+        size = d_in * d_out
+        one = joint_part(d_in, d_out, 1, self.target)
+        prompt = joint_part(d_in, d_out, self.at.longest_prompt, self.target)
+        times = self._decode_ms(one), self._prefill_ms(prompt)
+        return PartCost(size, 0.0, 2.0 * self.at.prompt_len * size, one.flops, *times)
+
+    def ends(self, a: Architecture) -> PartCost:
+        """Embeddings, positions, final norm and head; the paper's FLOPs leave the head out."""
+        head = head_part(a, self.target)
+        n_params = _params_under(a, "embed.", "pos_embed.", "final_norm.", "head")
+        times = self._decode_ms(head), self._prefill_ms(head)
+        return PartCost(n_params, 0.0, 0.0, head.flops, *times)
+
+    def activation_bytes(self, a: Architecture, index: int) -> int:
+        """Of one application of a block to the longest prompt, at its widest point."""
+        prompt_len = self.at.longest_prompt
+        values = counting.layer_activation_values(a, a.blocks[index], prompt_len, prompt_len)
+        return values * self.target.bytes_per_value
+
+    def rates(self) -> dict[str, np.ndarray]:
+        """The known costs that a budget can limit, as weights on the fields of ``PartCost``.
+
+        The activations, the one term that is no sum, are missing from the memory.
+        """
+        target, per_token = self.target, self.at.tokens_per_reference
+        rates = {
+            "n_params": {"n_params": 1.0},
+            "prefill_flops": {"prefill_flops": 1.0},
+            "decode_flops_per_token": {"decode_flops": per_token},
+            "peak_memory_bytes": {
+                "n_params": target.bytes_per_weight,
+                "kv_bytes": self.at.context_len + 1.0,
+            },
+        }
+        if self.latency.knows_decode:
+            rates["latency_ms"] = {"decode_ms": per_token}
+        if self.latency.knows_prefill:
+            rates["prefill_ms"] = {"prefill_ms": 1.0}
+        if self.latency.knows_decode and target.power_w is not None:
+            rates["energy_mj_per_token"] = {"decode_ms": target.power_w * per_token}
+        return {
+            cost: np.array([row.get(field, 0.0) for field in PartCost._fields])
+            for cost, row in rates.items()
+        }
+
+    def costs(self, totals: np.ndarray, activation_bytes: Any) -> dict[str, Any]:
+        """The known costs of sums of parts.
+
+        Args:
+            totals: (..., fields of ``PartCost``), summed over the parts.
+            activation_bytes: (...), the largest of the blocks.
+        """
+        costs = {name: totals @ rates for name, rates in self.rates().items()}
+        weight_bytes = np.ceil(costs["n_params"] * self.target.bytes_per_weight)
+        cache_bytes = costs["peak_memory_bytes"] - costs["n_params"] * self.target.bytes_per_weight
+        costs["peak_memory_bytes"] = weight_bytes + np.round(cache_bytes) + activation_bytes
+        return costs
+
+    def price(self, a: Architecture) -> CostReport:
+        """Price one architecture."""
+        total = np.array(self.ends(a), dtype=np.float64)
+        for index, block in enumerate(a.blocks):
+            first, again = (np.array(part) for part in self.block(a, index))
+            total += first + (block.depth - 1) * again
+        for d_in, d_out in a.joints().values():
+            total += self.joint(d_in, d_out)
+        activation_bytes = max(self.activation_bytes(a, index) for index in range(len(a.blocks)))
+        costs = self.costs(total, activation_bytes)
+        kv_bytes = counting.kv_bytes_per_token(a, self.target.bytes_per_value)
+        return CostReport(
+            n_params=int(costs["n_params"]),
+            weight_bytes=int(np.ceil(costs["n_params"] * self.target.bytes_per_weight)),
+            kv_bytes_per_token=kv_bytes,
+            activation_bytes=activation_bytes,
+            prefill_flops=int(costs["prefill_flops"]),
+            decode_flops_per_token=round(costs["decode_flops_per_token"]),
+            peak_memory_bytes=int(costs["peak_memory_bytes"]),
+            latency_ms=_number(costs.get("latency_ms")),
+            prefill_ms=_number(costs.get("prefill_ms")),
+            energy_mj_per_token=_number(costs.get("energy_mj_per_token")),
+            latency_basis=self.latency.basis if self.latency.knows_decode else None,
+        )
+
+    def _decode_ms(self, part: Part) -> float:
+        return self.latency.part_ms(part) if self.latency.knows_decode else 0.0
+
+    def _prefill_ms(self, part: Part) -> float:
+        return self.latency.part_ms(part) if self.latency.knows_prefill else 0.0
 
 
 def price(a: Architecture, target: Target, at: WorkPoint) -> CostReport:
-    """Price one architecture."""
-    n_params = counting.n_params(a)
-    weight_bytes = ceil(n_params * target.bytes_per_weight)
-    cache = counting.kv_cache_spec(a, at.context_len, target.kv_dtype)
-    traffic = counting.decode_traffic_bytes(
-        a, at.context_len, target.bytes_per_weight, target.bytes_per_value, target.block_cache_bytes
-    )
-    latency_ms = roofline_ms(traffic, target)
-    return CostReport(
-        n_params=n_params,
-        weight_bytes=weight_bytes,
-        kv_bytes_per_token=cache.bytes_per_token,
-        prefill_flops=counting.prefill_flops(a, at.prompt_len),
-        decode_flops_per_token=counting.decode_flops_per_token(a, at.context_len),
-        peak_memory_bytes=weight_bytes + cache.total_bytes,
-        latency_ms=None if latency_ms is None else float(latency_ms),
-        latency_basis=None if latency_ms is None else ROOFLINE,
-    )
+    """Price one architecture, latencies by the roofline of the target."""
+    return Pricing.by_roofline(target, at).price(a)
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _params_under(a: Architecture, *prefixes: str) -> int:
+    shapes = weight_shapes(a).items()
+    return sum(prod(shape) for name, shape in shapes if name.startswith(prefixes))

@@ -5,12 +5,12 @@ activations and biases are a percent or two, and differ by implementation); atte
 full, not halved for causality, because that is what the graph computes. *Stored* counts a shared
 block once; *executed* counts it ``depth`` times: sharing saves memory, not arithmetic.
 
-Nothing here knows a device; ``latency.py`` turns these counts into milliseconds.
+Nothing here knows a device; ``latency.py`` turns counts into milliseconds.
 """
 
 from math import prod
 
-from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.formats.manifest import KVCacheSpec
 from merino_edge.formats.weights import weight_shapes
 
@@ -37,12 +37,14 @@ def block_matrix_params(a: Architecture, index: int) -> int:
 
 def linear_macs_per_token(a: Architecture) -> int:
     """MACs of all weight matrices of the body for one token (no embedding, no head)."""
-    macs = 0
-    for block in a.blocks:
-        attention = block.d_model * (block.qkv_dim + block.n_head * block.head_dim)
-        ffn = block.d_model * block.d_ff * (3 if a.gated_ffn else 2)
-        macs += block.depth * (attention + ffn)
-    return macs + sum(before * after for before, after in a.joints().values())
+    layers = sum(block.depth * layer_macs(a, block) for block in a.blocks)
+    return layers + sum(before * after for before, after in a.joints().values())
+
+
+def layer_macs(a: Architecture, block: BlockSpec) -> int:
+    """MACs of the weight matrices of one application of a block, for one token."""
+    attention = block.d_model * (block.qkv_dim + block.n_head * block.head_dim)
+    return attention + block.d_model * block.d_ff * (3 if a.gated_ffn else 2)
 
 
 def head_macs(a: Architecture) -> int:
@@ -54,7 +56,12 @@ def head_macs(a: Architecture) -> int:
 
 def attention_macs(a: Architecture, q_len: int, kv_len: int) -> int:
     """MACs of the scores and of the weighted sum of values, over all layers."""
-    return sum(2 * q_len * kv_len * b.n_head * b.head_dim * b.depth for b in a.blocks)
+    return sum(b.depth * layer_attention_macs(b, q_len, kv_len) for b in a.blocks)
+
+
+def layer_attention_macs(block: BlockSpec, q_len: int, kv_len: int) -> int:
+    """The same of one application of a block."""
+    return 2 * q_len * kv_len * block.n_head * block.head_dim
 
 
 def forward_flops(a: Architecture, q_len: int, kv_len: int, n_logits: int) -> int:
@@ -90,31 +97,22 @@ def kv_cache_spec(a: Architecture, context_len: int, dtype: str = "float32") -> 
 
 def kv_bytes_per_token(a: Architecture, bytes_per_value: int) -> int:
     """Bytes of keys and values that one token adds, over all layers."""
-    return sum(2 * b.n_kv_head * b.head_dim * b.depth for b in a.blocks) * bytes_per_value
+    return sum(b.depth * layer_kv_values(b) for b in a.blocks) * bytes_per_value
 
 
-def decode_traffic_bytes(
-    a: Architecture,
-    context_len: int,
-    bytes_per_weight: float,
-    bytes_per_value: int,
-    block_cache_bytes: int = 0,
-) -> float:
-    """Bytes that one generated token reads from memory.
+def layer_kv_values(block: BlockSpec) -> int:
+    """Keys and values, as numbers, that one token adds in one application of a block."""
+    return 2 * block.n_kv_head * block.head_dim
 
-    Args:
-        a: The decoder.
-        context_len: Rows of the cache that are read.
-        bytes_per_weight: Of the stored weights; may be fractional (4.5 bits).
-        bytes_per_value: Of the cache.
-        block_cache_bytes: Size of the cache that keeps a block between its applications. A block
-            that fits is read once; one that does not is read ``depth`` times. 0 for the Jetson
-            Nano, whose GPU has 256 KB of L2.
+
+def layer_activation_values(a: Architecture, block: BlockSpec, q_len: int, kv_len: int) -> int:
+    """Numbers that one application keeps at its widest point, beside weights and cache.
+
+    The residual and the branch's input, and the larger of what attention holds (queries, keys,
+    values, one matrix of scores a head, its result) and what the feed-forward holds. A runtime
+    that fuses attention needs less, one that copies needs more.
     """
-    weights = float(a.vocab_size * a.embed_dim)
-    weights += sum(before * after for before, after in a.joints().values())
-    for index, block in enumerate(a.blocks):
-        stored = block_matrix_params(a, index)
-        stays = stored * bytes_per_weight <= block_cache_bytes
-        weights += stored * (1 if stays else block.depth)
-    return weights * bytes_per_weight + context_len * kv_bytes_per_token(a, bytes_per_value)
+    heads = block.n_head * block.head_dim
+    attention = q_len * (block.qkv_dim + heads) + block.n_head * q_len * kv_len
+    feed_forward = q_len * block.d_ff * (3 if a.gated_ffn else 1)
+    return 2 * q_len * block.d_model + max(attention, feed_forward)

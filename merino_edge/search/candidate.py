@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from merino_edge.core.budget import Budget, Violation
-from merino_edge.core.cost import CostReport, price
+from merino_edge.core.cost import CostReport
 from merino_edge.core.entropy import EntropyScore, network_entropy
 from merino_edge.core.space import DEPTH
 from merino_edge.formats.architecture import Architecture
@@ -93,6 +93,6 @@ def make_candidate(
 ) -> Candidate:
     """The full record of one genome, shape (n_blocks, 3)."""
     architecture = tables.space.decode(genome)
-    cost = price(architecture, tables.target, tables.at)
+    cost = tables.pricing.price(architecture)
     entropy = network_entropy(architecture, tables.entropy_config)
     return Candidate(architecture, entropy, cost, budget.violations(cost), generation)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from merino_edge.core.budget import Budget, Violation
-from merino_edge.core.cost import WorkPoint
+from merino_edge.core.cost import Pricing, WorkPoint
 from merino_edge.core.space import SearchSpace
 from merino_edge.core.targets import Target
 from merino_edge.errors import BudgetError, SpecError
@@ -56,7 +56,8 @@ def run_search(
             hint="limit FLOPs or latency too: --max-params 64M --max-flops 160G",
         )
     start = time.perf_counter()
-    tables = Tables.build(space, target, WorkPoint(context_len=space.max_seq_len), config.entropy)
+    pricing = Pricing.by_roofline(target, WorkPoint(context_len=space.max_seq_len))
+    tables = Tables.build(space, pricing, config.entropy)
     _refuse_the_impossible(tables, budget)
     evolution = Evolution(space, config)
     history = _evolve(evolution, tables, budget, on_progress)
@@ -68,7 +69,7 @@ def run_search(
         history=history,
         config=config,
         budget=budget,
-        at=tables.at,
+        at=pricing.at,
         space=space.name,
         target=target.name,
         n_evaluated=evolution.n_evaluated,

@@ -16,10 +16,13 @@ COST = CostReport(
     n_params=1000,
     weight_bytes=2000,
     kv_bytes_per_token=10,
+    activation_bytes=30,
     prefill_flops=5000,
     decode_flops_per_token=70,
     peak_memory_bytes=2400,
     latency_ms=12.5,
+    prefill_ms=80.0,
+    energy_mj_per_token=125.0,
     latency_basis="roofline",
 )
 
@@ -33,12 +36,20 @@ def test_price_quotes_the_counts_in_the_targets_precision(architecture):
     assert cost.decode_flops_per_token == counting.decode_flops_per_token(architecture, 48)
     assert cost.kv_bytes_per_token == counting.kv_bytes_per_token(architecture, 2)
     cache = counting.kv_cache_spec(architecture, 48, "float16")
-    assert cost.peak_memory_bytes == cost.weight_bytes + cache.total_bytes
+    activations = max(
+        2 * counting.layer_activation_values(architecture, block, 48, 48)
+        for block in architecture.blocks
+    )
+    assert cost.activation_bytes == activations
+    assert cost.peak_memory_bytes == cost.weight_bytes + cache.total_bytes + activations
 
 
 def test_latency_is_the_time_to_read_weights_and_cache_once():
     a = tiny_architecture()
-    traffic = counting.decode_traffic_bytes(a, 48, 2.0, 2)
+    matrices = sum(b.depth * counting.block_matrix_params(a, i) for i, b in enumerate(a.blocks))
+    joints = sum(d_in * d_out for d_in, d_out in a.joints().values())
+    weights = matrices + joints + counting.head_macs(a)
+    traffic = 2 * weights + 48 * counting.kv_bytes_per_token(a, 2)
     cost = price(a, NANO, AT)
     assert cost.latency_ms == pytest.approx(1000 * traffic / 16.5e9)
     assert cost.latency_basis == "roofline"
@@ -72,8 +83,8 @@ def test_a_missed_limit_has_a_size_a_unit_and_a_sentence():
 
 
 def test_a_limit_binds_only_above_it():
-    assert Budget(1000, 5000, 70, 2400, 12.5).violations(COST) == ()
-    missed = Budget(999, 4999, 69, 2399, 12.4).violations(COST)
+    assert Budget(1000, 5000, 70, 2400, 12.5, 80.0, 125.0).violations(COST) == ()
+    missed = Budget(999, 4999, 69, 2399, 12.4, 79.0, 124.0).violations(COST)
     assert [v.quantity for v in missed] == [limit.quantity for limit in LIMITS]
 
 

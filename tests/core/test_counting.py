@@ -59,13 +59,6 @@ def test_decode_is_one_row_of_prefill(a):
     assert one_by_one < counting.forward_flops(a, 10, 10, 0)
 
 
-def test_a_block_that_stays_in_the_cache_is_read_once():
-    a = tiny_architecture(blocks=(BlockSpec(64, 4, 4, 128, 4),))
-    far = counting.decode_traffic_bytes(a, 0, 4, 4)
-    near = counting.decode_traffic_bytes(a, 0, 4, 4, block_cache_bytes=1 << 20)
-    assert far - near == 3 * 4 * counting.block_matrix_params(a, 0)
-
-
 def test_grouped_heads_shrink_the_cache():
     spec = counting.kv_cache_spec(SMOLLM2, 512)
     assert spec.bytes_per_token == counting.kv_bytes_per_token(SMOLLM2, 4) == 2 * 4 * 30 * 3 * 64

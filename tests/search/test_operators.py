@@ -5,7 +5,7 @@ import pytest
 
 from merino_edge.core import space as spaces
 from merino_edge.core.budget import Budget
-from merino_edge.core.cost import WorkPoint
+from merino_edge.core.cost import Pricing, WorkPoint
 from merino_edge.core.entropy import EntropyConfig, network_entropy
 from merino_edge.core.targets import get
 from merino_edge.search.operators import canonical, first_generation, genome_keys, mutate
@@ -82,7 +82,7 @@ def test_splits_have_the_same_layers_and_the_same_entropy():
 
 
 def test_the_best_split_is_even_and_keeps_the_budget():
-    tables = Tables.build(PAPER, get("nano"), WorkPoint(), EntropyConfig())
+    tables = Tables.build(PAPER, Pricing.by_roofline(get("nano"), WorkPoint()), EntropyConfig())
     lopsided = np.array([[8, 0, 3], [9, 0, 0], [9, 1, 0], [9, 0, 0]])
     free = PAPER.decode(best_split(lopsided, tables, Budget(max_flops=10**12)))
     assert sorted(block.depth for block in free.blocks) == [1, 2, 2, 2]

@@ -9,7 +9,7 @@ import pytest
 from merino_edge.core import space as spaces
 from merino_edge.core import targets
 from merino_edge.core.budget import Budget
-from merino_edge.core.cost import WorkPoint
+from merino_edge.core.cost import Pricing, WorkPoint
 from merino_edge.core.entropy import EntropyConfig
 from merino_edge.core.space import SearchSpace
 from merino_edge.errors import BudgetError, FormatError, SchemaVersionError, SpecError
@@ -49,7 +49,9 @@ def everything(space):
     "budget",
     [
         Budget(max_params=150_000, max_flops=500_000_000),
-        Budget(max_memory_bytes=250_000),
+        Budget(max_memory_bytes=350_000),
+        Budget(max_prefill_ms=0.05),
+        Budget(max_energy_mj=0.2),
         Budget(max_latency_ms=0.02),
         Budget(max_params=120_000),
     ],
@@ -57,7 +59,9 @@ def everything(space):
 def test_the_winner_of_a_small_space_is_the_best_of_all_its_members(budget):
     genomes = everything(SMALL)
     assert len(genomes) == SMALL.size
-    tables = Tables.build(SMALL, NANO, WorkPoint(context_len=64), EntropyConfig())
+    tables = Tables.build(
+        SMALL, Pricing.by_roofline(NANO, WorkPoint(context_len=64)), EntropyConfig()
+    )
     scores = score(genomes, tables, budget)
     first = best_first(scores)[0]
     result = quick_search(space=SMALL, budget=budget)
@@ -68,7 +72,9 @@ def test_the_winner_of_a_small_space_is_the_best_of_all_its_members(budget):
 @pytest.mark.slow
 def test_the_winner_of_the_tiny_space_is_the_best_of_its_fourteen_million_members():
     space, budget = spaces.get("tiny"), targets.get("host").default_budget
-    tables = Tables.build(space, NANO, WorkPoint(context_len=256), EntropyConfig())
+    tables = Tables.build(
+        space, Pricing.by_roofline(NANO, WorkPoint(context_len=256)), EntropyConfig()
+    )
     best = 0.0
     widths, ratios, depths = space.n_choices
     blocks = np.indices((widths, ratios, depths)).reshape(3, -1).T
@@ -151,7 +157,9 @@ def test_runners_up_are_worse_and_differ_from_each_other():
 
 def test_the_caller_may_own_the_loop():
     space, budget = spaces.get("tiny"), Budget(max_flops=10_000_000_000)
-    tables = Tables.build(space, NANO, WorkPoint(context_len=256), EntropyConfig())
+    tables = Tables.build(
+        space, Pricing.by_roofline(NANO, WorkPoint(context_len=256)), EntropyConfig()
+    )
     evolution = Evolution(space, QUICK)
     with pytest.raises(SpecError, match="ask"):
         evolution.step()
@@ -169,7 +177,9 @@ def test_the_last_generation_is_cut_to_the_number_of_candidates():
 
 
 def test_an_infeasible_candidate_ranks_by_its_excess():
-    tables = Tables.build(SMALL, NANO, WorkPoint(context_len=64), EntropyConfig())
+    tables = Tables.build(
+        SMALL, Pricing.by_roofline(NANO, WorkPoint(context_len=64)), EntropyConfig()
+    )
     genomes = everything(SMALL)[::37]
     order = best_first(scores := score(genomes, tables, Budget(max_params=60_000)))
     excess = scores.excess[order]

@@ -5,7 +5,7 @@ import pytest
 
 from merino_edge.core import space as spaces
 from merino_edge.core import targets
-from merino_edge.core.cost import WorkPoint, price
+from merino_edge.core.cost import Pricing, WorkPoint, price
 from merino_edge.core.entropy import EntropyConfig, network_entropy
 from merino_edge.search.tables import Tables
 
@@ -32,16 +32,16 @@ N = 40
 def test_costs_of_a_population_equal_those_of_each_member(space, target):
     at = WorkPoint(context_len=space.max_seq_len)
     genomes = space.sample(np.random.default_rng(1), N)
-    costs = Tables.build(space, target, at, EntropyConfig()).costs(genomes)
+    costs = Tables.build(space, Pricing.by_roofline(target, at), EntropyConfig()).costs(genomes)
     reports = [price(space.decode(genome), target, at) for genome in genomes]
     for name in ("n_params", "prefill_flops", "decode_flops_per_token", "peak_memory_bytes"):
         assert getattr(costs, name).tolist() == [getattr(report, name) for report in reports]
-    if costs.latency_ms is None:
-        assert all(report.latency_ms is None for report in reports)
-    else:
-        assert costs.latency_ms == pytest.approx(
-            [report.latency_ms for report in reports], rel=1e-12
-        )
+    for name in ("latency_ms", "prefill_ms", "energy_mj_per_token"):
+        expected = [getattr(report, name) for report in reports]
+        if getattr(costs, name) is None:
+            assert set(expected) == {None}
+        else:
+            assert getattr(costs, name) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
@@ -49,7 +49,9 @@ def test_costs_of_a_population_equal_those_of_each_member(space, target):
 def test_entropies_of_a_population_equal_those_of_each_member(space, form):
     config = EntropyConfig(alpha1=2.0, alpha2=0.5, eps=0.3, gamma0=0.03, form=form)
     genomes = space.sample(np.random.default_rng(2), N)
-    entropies = Tables.build(space, WITH_CACHE, WorkPoint(), config).entropies(genomes)
+    entropies = Tables.build(space, Pricing.by_roofline(WITH_CACHE, WorkPoint()), config).entropies(
+        genomes
+    )
     scores = [network_entropy(space.decode(genome), config) for genome in genomes]
     for name in ("raw", "gamma", "effectiveness", "total"):
         expected = [getattr(score, name) for score in scores]
@@ -58,8 +60,8 @@ def test_entropies_of_a_population_equal_those_of_each_member(space, form):
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_no_member_is_cheaper_than_the_smallest(space):
-    tables = Tables.build(space, WITH_CACHE, WorkPoint(), EntropyConfig())
+    tables = Tables.build(space, Pricing.by_roofline(WITH_CACHE, WorkPoint()), EntropyConfig())
     smallest = tables.costs(space.smallest()[None])
     costs = tables.costs(space.sample(np.random.default_rng(3), 5000))
     for name in costs._fields:
-        assert (getattr(costs, name) >= getattr(smallest, name)).all()
+        assert (getattr(costs, name) >= getattr(smallest, name)).all(), name
