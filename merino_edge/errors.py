@@ -60,9 +60,19 @@ class UsageError(MerinoError):
 
 
 class SpecError(MerinoError, ValueError):
-    """An architecture, budget or configuration breaks its own rules."""
+    """An architecture, budget or configuration breaks its own rules; holds the field, if one does.
+
+    With a field the message is what follows its name: ``SpecError("is 0, ...", field="depth")``.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self, message: str, note: Optional[str] = None, hint: Optional[str] = None, field: str = ""
+    ):
+        super().__init__((field + " " if field else "") + message, note, hint)
+        self.field = field
+        self.reason = message
 
 
 class BudgetError(MerinoError):

@@ -181,7 +181,8 @@ def _check(a: Architecture) -> None:
     for name, allowed in (("norm", NORMS), ("position", POSITIONS), ("activation", ACTIVATIONS)):
         if getattr(a, name) not in allowed:
             raise SpecError(
-                "{} is {!r}, must be one of {}.".format(name, getattr(a, name), ", ".join(allowed))
+                "is {!r}, must be one of {}.".format(getattr(a, name), ", ".join(allowed)),
+                field=name,
             )
     if not 0.0 < a.norm_eps < 1.0:
         raise SpecError("norm_eps is {}, must be between 0 and 1.".format(a.norm_eps))

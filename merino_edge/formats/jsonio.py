@@ -14,7 +14,7 @@ import os
 import tempfile
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
 
-from merino_edge.errors import FormatError, SchemaVersionError
+from merino_edge.errors import FormatError, SchemaVersionError, SpecError
 
 Record = TypeVar("Record")
 MAX_JSON_BYTES = 64 << 20
@@ -66,7 +66,11 @@ def read_record(path: str, schema: str, record_type: Type[Record]) -> Record:
         FormatError: Not JSON, another schema, an unknown, missing or wrongly typed field.
         SchemaVersionError: The schema is right, its major version is not.
     """
-    document = read_json(path)
+    return record_from(read_json(path), path, schema, record_type)
+
+
+def record_from(document: Any, path: str, schema: str, record_type: Type[Record]) -> Record:
+    """A record from what a file held; as ``read_record``."""
     check_schema(document, schema, path)
     fields = {key: value for key, value in document.items() if key != "schema"}
     record: Record = decode(record_type, fields, path)
@@ -79,19 +83,29 @@ def read_json(path: str) -> Any:
     Raises:
         FormatError: Missing, too large, not UTF-8, or not JSON.
     """
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_JSON_BYTES + 1)
-    except FileNotFoundError:
-        raise FormatError("the file does not exist.", path)
-    except (IsADirectoryError, NotADirectoryError):
-        raise FormatError("a file was expected here.", path)
-    if len(data) > MAX_JSON_BYTES:
-        raise FormatError("larger than {} bytes.".format(MAX_JSON_BYTES), path)
+    data = read_bytes(path, MAX_JSON_BYTES)
     try:
         return json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise FormatError("not JSON: {}.".format(error), path)
+
+
+def read_bytes(path: str, max_bytes: int) -> bytes:
+    """Read a whole file under a size cap.
+
+    Raises:
+        FormatError: Missing, no file, or too large.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(max_bytes + 1)
+    except FileNotFoundError:
+        raise FormatError("the file does not exist.", path)
+    except (IsADirectoryError, NotADirectoryError):
+        raise FormatError("a file was expected here.", path)
+    if len(data) > max_bytes:
+        raise FormatError("larger than {} bytes.".format(max_bytes), path)
+    return data
 
 
 def check_schema(document: Any, schema: str, path: str) -> None:
@@ -170,6 +184,9 @@ def _decode_record(kind: Any, value: Any, path: str, field: str) -> Any:
     fields = {k: decode(types[k], v, path, _join(field, k)) for k, v in given.items()}
     try:
         return kind(**fields)
+    except SpecError as error:
+        where = _join(field, error.field) if error.field else field
+        raise FormatError(error.reason, path, where, error.note, error.hint)
     except ValueError as error:
         raise FormatError(str(error), path, field)
 

@@ -21,12 +21,11 @@ Each table is the record of its stage (``core.budget.Budget``, ``search.config.S
 ``training.config.TrainConfig``), so an option is described once. An unknown key is refused.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from merino_edge.core.budget import Budget
-from merino_edge.errors import FormatError, MissingDependencyError
+from merino_edge.core.toml_file import read_toml
 from merino_edge.formats import jsonio
 from merino_edge.search.config import SearchConfig
 
@@ -63,25 +62,7 @@ def read_run_config(path: str) -> RunConfig:
 
     Raises:
         FormatError: Not TOML, or a key that no stage knows; path and field are named.
+        MissingDependencyError: There is no TOML reader.
     """
-    try:
-        with open(path, "rb") as stream:
-            document = _toml().load(stream)
-    except FileNotFoundError as error:
-        raise FormatError("the file does not exist.", path) from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise FormatError(f"not TOML: {error}.", path) from error
-    config: RunConfig = jsonio.decode(RunConfig, document, path)
+    config: RunConfig = jsonio.decode(RunConfig, read_toml(path), path)
     return config
-
-
-def _toml() -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-
-        return tomllib
-    try:
-        import tomli
-    except ImportError as error:
-        raise MissingDependencyError("tomli", "--config", "pip install tomli") from error
-    return tomli
