@@ -6,21 +6,41 @@ of genomes; ``decode`` turns one into the ``Architecture`` that everything else 
 ``encode`` is the way back. Choices ascend, so the genome of zeros is the smallest member: it has
 the cheapest blocks and no joints, and none is cheaper, whatever is counted.
 
+The vocabulary is not a gene: entropy does not see it, and what it costs depends on the text. A
+space that leaves it open is therefore a handful of spaces, its ``alternatives``, each with the
+number of its tokens that carry as much text as one token of the reference.
+
 A space knows no costs, no entropy and no device.
 """
 
+import os
 from dataclasses import dataclass, replace
 from math import comb
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from merino_edge.errors import SpecError, UsageError
+from merino_edge.core.choices import check_choices, check_count, check_vocabularies, refuse
+from merino_edge.core.toml_file import read_toml
+from merino_edge.errors import FormatError, SpecError, UsageError
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, BlockSpec
 
 SCHEMA = "merino-edge.space/1"
 WIDTH, RATIO, DEPTH = 0, 1, 2  # columns of a genome
+
+
+class Vocabulary(NamedTuple):
+    """One choice of vocabulary.
+
+    Attributes:
+        size: Rows of the token embedding.
+        bytes_per_token: UTF-8 bytes of text that one token carries on average, as measured with a
+            tokenizer of that size on text of the kind that will be generated.
+    """
+
+    size: int
+    bytes_per_token: float
 
 
 @dataclass(frozen=True)
@@ -34,10 +54,13 @@ class SearchSpace:
         ffn_ratios: Feed-forward ratios (paper: R), ascending; d_ff is the nearest integer to R E.
         depths: Applications of a block (paper: L), ascending.
         head_dim: Width of a head; a block of width E has E / head_dim heads.
-        vocab_size: Rows of the token embedding.
+        vocab_size: Rows of the token embedding. Where ``vocabularies`` are given it is one of
+            them, the *reference* in whose tokens limits are quoted.
         max_seq_len: Longest sequence, in tokens.
         monotone: Widths never shrink from a block to the next.
-        norm: And the fields below: as in ``Architecture``.
+        norm: And the fields to tie_embeddings: as in ``Architecture``.
+        vocabularies: Vocabularies to choose from, ascending in size, a larger one with no fewer
+            bytes in a token; empty where the vocabulary is settled.
     """
 
     name: str
@@ -56,18 +79,22 @@ class SearchSpace:
     attention_bias: bool = True
     ffn_bias: bool = True
     tie_embeddings: bool = True
+    vocabularies: tuple[Vocabulary, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.n_blocks < 1 or self.head_dim < 1:
-            raise SpecError("n_blocks and head_dim must be at least 1.")
+        for name in ("n_blocks", "head_dim", "vocab_size", "max_seq_len"):
+            check_count(name, getattr(self, name))
         for name in ("d_models", "ffn_ratios", "depths"):
-            _check_choices(name, getattr(self, name))
+            check_choices(name, getattr(self, name))
         for index, width in enumerate(self.d_models):
             if width % self.head_dim:
-                raise SpecError(
-                    f"d_models[{index}] is {width}, not a multiple of head_dim {self.head_dim}."
-                )
-        self.decode(self.smallest())  # the architecture checks the fields that it shares
+                refuse(f"d_models[{index}]", width, f"not a multiple of head_dim {self.head_dim}")
+        if self.position == "rope" and self.head_dim % 2:
+            refuse("head_dim", self.head_dim, "must be even for rope")
+        if self.vocabularies:
+            sizes, bytes_per_token = zip(*self.vocabularies, strict=True)
+            check_vocabularies(sizes, bytes_per_token, self.vocab_size)
+        self.decode(self.smallest())  # the architecture checks the words that it shares
 
     def replace(self, **changes: Any) -> "SearchSpace":
         """A copy with some fields changed, checked again."""
@@ -89,6 +116,22 @@ class SearchSpace:
     def smallest(self) -> np.ndarray:
         """The genome of the first choices. No member is cheaper."""
         return np.zeros((self.n_blocks, 3), dtype=np.int64)
+
+    def alternatives(self) -> tuple[tuple["SearchSpace", float], ...]:
+        """This space with each of its vocabularies settled, and how many tokens each needs.
+
+        Returns:
+            For each vocabulary, in order, the space with that ``vocab_size`` and no choice left,
+            and how many of its tokens carry as much text as one of the reference: the
+            ``tokens_per_reference`` of a work point. Only (itself, 1.0) for a settled space.
+        """
+        if not self.vocabularies:
+            return ((self, 1.0),)
+        reference = dict(self.vocabularies)[self.vocab_size]
+        return tuple(
+            (self.replace(vocab_size=size, vocabularies=()), reference / bytes_per_token)
+            for size, bytes_per_token in self.vocabularies
+        )
 
     def sample(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """Random genomes, shape (n, n_blocks, 3).
@@ -168,14 +211,6 @@ class SearchSpace:
         return genes[0], genes[1], genes[2]
 
 
-def _check_choices(name: str, choices: tuple[float, ...]) -> None:
-    if not choices:
-        raise SpecError(f"{name} is empty: give at least one choice.")
-    for index, (before, value) in enumerate(zip((0, *choices), choices, strict=False)):
-        if not before < value < float("inf"):
-            raise SpecError(f"{name}[{index}] is {value}: choices must be above 0 and ascend.")
-
-
 # The grids are choices of ours: the paper's were not published where we could read them.
 _PAPER = SearchSpace(
     name="paper",
@@ -198,7 +233,19 @@ _TINY = SearchSpace(
     vocab_size=2048,
     max_seq_len=256,
 )
-PRESETS = {space.name: space for space in (_PAPER, _NANO, _TINY)}
+# Measured: byte-level BPEs learned on WikiText-2's training text, and the bytes per token of its
+# validation text (benchmarks/search/vocabulary.json; the script beside it measures any other text).
+_NANO_VOCAB = _NANO.replace(
+    name="nano-vocab",
+    vocabularies=(
+        Vocabulary(2048, 3.0969),
+        Vocabulary(4096, 3.5423),
+        Vocabulary(8192, 3.9794),
+        Vocabulary(16384, 4.313),
+        Vocabulary(32768, 4.54),
+    ),
+)
+PRESETS = {space.name: space for space in (_PAPER, _NANO, _TINY, _NANO_VOCAB)}
 
 
 def get(name: str) -> SearchSpace:
@@ -209,20 +256,37 @@ def get(name: str) -> SearchSpace:
     """
     if name not in PRESETS:
         known = ", ".join(PRESETS)
-        raise UsageError(f"there is no space '{name}'.", hint=f"one of {known}, or a JSON file.")
+        raise UsageError(
+            f"there is no space '{name}'.", hint=f"one of {known}, or a .json or .toml file"
+        )
     return PRESETS[name]
 
 
-def from_json_file(path: str) -> SearchSpace:
-    """Read a space.
+def from_file(path: str) -> SearchSpace:
+    """Read a space that the program or a person wrote: .json or .toml, by the name's end.
+
+    JSON carries the schema line that ``to_json_file`` writes. TOML is written by hand and may
+    leave it out.
 
     Raises:
-        FormatError: Unknown, missing or wrong fields, with the field's path.
-        SchemaVersionError: Written by a version with another schema.
+        FormatError: Another kind of file; unknown, missing or wrong fields, with the field's path.
+        SchemaVersionError: Written for a version with another schema.
+        MissingDependencyError: There is no TOML reader.
     """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix == ".json":
+        return from_json_file(path)
+    if suffix != ".toml":
+        raise FormatError("a space is a .json or a .toml file.", path)
+    document = {"schema": SCHEMA, **read_toml(path)}
+    return jsonio.record_from(document, path, SCHEMA, SearchSpace)
+
+
+def from_json_file(path: str) -> SearchSpace:
+    """Read a space from JSON, whatever the file is called; as ``from_file``."""
     return jsonio.read_record(path, SCHEMA, SearchSpace)
 
 
 def to_json_file(path: str, space: SearchSpace) -> None:
-    """Write a space, for ``from_json_file`` or for a person to edit."""
+    """Write a space, for ``from_file`` or for a person to edit."""
     jsonio.write_record(path, SCHEMA, space)

@@ -32,10 +32,10 @@ Say = Callable[[str], None]
 
 
 def open_space(name_or_path: str) -> SearchSpace:
-    """A preset, or a space from a JSON file."""
+    """A preset, or a space from a JSON or TOML file."""
     if name_or_path in spaces.PRESETS or not os.path.exists(name_or_path):
         return spaces.get(name_or_path)
-    return spaces.from_json_file(name_or_path)
+    return spaces.from_file(name_or_path)
 
 
 def run_pipeline(config: RunConfig, base: str, on_note: Say, on_progress: Say) -> Bundle:
