@@ -32,6 +32,21 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def positive_float(text: str) -> float:
+    """A number above zero.
+
+    Raises:
+        UsageError: Anything else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise UsageError("'{}' is not a number above zero.".format(text))
+    return value
+
+
 def natural_int(text: str) -> int:
     """A whole number, zero included.
 

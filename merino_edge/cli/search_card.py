@@ -3,7 +3,7 @@
 It only words what a SearchResult holds; a latency is always said to be a prediction.
 """
 
-from typing import Any, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from merino_edge.cli.output import human_bytes, human_count, table
 
@@ -15,12 +15,13 @@ def search_card(result: Any) -> str:
     best = result.best
     lines = [
         "architecture {}   space {}, target {}, seed {}".format(
-            best.architecture.arch_id, result.space, result.target, result.config.seed
+            best.architecture.arch_id, result.space, result.target, _seeds(result.config)
         ),
         "",
     ]
     lines += _drawing(best.architecture)
     lines += ["", _costs(result), _entropy(best.entropy, result.config.entropy)]
+    lines += _proof(result) + _vocabularies(result) + _front(result.front)
     lines += _runners_up(result.runners_up)
     return "\n".join(lines)
 
@@ -47,10 +48,14 @@ def _drawing(a: Any) -> List[str]:
     return lines
 
 
+def _seeds(config: Any) -> str:
+    last = config.seed + config.n_seeds - 1
+    return str(config.seed) if config.n_seeds == 1 else "{} to {}".format(config.seed, last)
+
+
 def _costs(result: Any) -> str:
     cost, budget, context = result.best.cost, result.budget, result.at.context_len
-    known = "predicted ({})".format(cost.latency_basis)
-    basis = "latency per token, " + (known if cost.latency_basis else "unknown bandwidth")
+    basis = " (predicted: {})".format(cost.latency_basis or "not possible, facts are missing")
     rows = [
         _row("parameters (stored)", cost.n_params, budget.max_params, human_count),
         _row(
@@ -66,11 +71,25 @@ def _costs(result: Any) -> str:
             human_count,
         ),
         _row(
-            "memory (weights, cache)", cost.peak_memory_bytes, budget.max_memory_bytes, human_bytes
+            "memory (weights, cache, activations)",
+            cost.peak_memory_bytes,
+            budget.max_memory_bytes,
+            human_bytes,
         ),
-        _row(basis, cost.latency_ms, budget.max_latency_ms, "{:.2f} ms".format),
+        _row("latency per token" + basis, cost.latency_ms, budget.max_latency_ms, _ms),
+        _row("latency of the prompt" + basis, cost.prefill_ms, budget.max_prefill_ms, _ms),
+        _row(
+            "energy per token (predicted: power limit x latency)",
+            cost.energy_mj_per_token,
+            budget.max_energy_mj,
+            "{:.1f} mJ".format,
+        ),
     ]
     return table(("at context {}".format(context), "cost", "limit", "used"), rows)
+
+
+def _ms(value: float) -> str:
+    return "{:.2f} ms".format(value)
 
 
 def _row(name: str, value: Optional[float], limit: Optional[float], show: Any) -> Sequence[str]:
@@ -86,6 +105,41 @@ def _entropy(score: Any, config: Any) -> str:
             score.raw, score.effectiveness, score.total, score.gamma, config.form, config.gamma0
         )
     )
+
+
+def _proof(result: Any) -> List[str]:
+    """How far the best is from the best there is, in words."""
+    proof = result.certificate
+    if proof is None:
+        return ["how far this is from the best of the space was not proven"]
+    if proof.complete and proof.gap == 0.0:
+        return ["proven: no member of the space that keeps the budget has more entropy"]
+    known = "the best of the space" if proof.complete else "what the best can have"
+    hint = "--method exact finds it" if proof.complete else "--method exact narrows this down"
+    line = "proven: at most {:.3g} % below {} ({:.0f} nats); {}"
+    return [line.format(100.0 * proof.gap, known, proof.upper_bound, hint)]
+
+
+def _vocabularies(result: Any) -> List[str]:
+    """What each vocabulary could have had, where there was a choice."""
+    best = {}  # type: Dict[int, float]
+    for run in result.seeds:
+        best[run.vocab_size] = max(best.get(run.vocab_size, run.best_total), run.best_total)
+    if len(best) < 2:
+        return []
+    line = "vocabulary {}: {:.0f} nats"
+    return ["best for each vocabulary:"] + ["  " + line.format(*pair) for pair in best.items()]
+
+
+def _front(front: Any) -> List[str]:
+    if front is None:
+        return []
+    lines = ["most entropy for each {}:".format(front.axis)]
+    for point in front.points:
+        cost = getattr(point.candidate.cost, front.axis)
+        shown = human_count(cost) if cost >= 1e3 else "{:.3g}".format(cost)
+        lines.append("  {:>8}  {:.0f} nats".format(shown, point.candidate.entropy.total))
+    return lines
 
 
 def _runners_up(candidates: Sequence[Any]) -> List[str]:

@@ -107,11 +107,16 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """Number of members."""
-        widths, ratios, depths = self.n_choices
+        """Number of members with one vocabulary."""
+        _, ratios, depths = self.n_choices
+        return self.n_chains * int((ratios * depths) ** self.n_blocks)
+
+    @property
+    def n_chains(self) -> int:
+        """Number of chains of widths."""
+        widths = len(self.d_models)
         sorted_chains = comb(widths + self.n_blocks - 1, self.n_blocks)
-        chains: int = sorted_chains if self.monotone else widths**self.n_blocks
-        return chains * int((ratios * depths) ** self.n_blocks)
+        return sorted_chains if self.monotone else int(widths**self.n_blocks)
 
     def smallest(self) -> np.ndarray:
         """The genome of the first choices. No member is cheaper."""
@@ -275,14 +280,14 @@ def from_file(path: str) -> SearchSpace:
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".json":
-        return from_json_file(path)
+        return _from_json(path)
     if suffix != ".toml":
         raise FormatError("a space is a .json or a .toml file.", path)
     document = {"schema": SCHEMA, **read_toml(path)}
     return jsonio.record_from(document, path, SCHEMA, SearchSpace)
 
 
-def from_json_file(path: str) -> SearchSpace:
+def _from_json(path: str) -> SearchSpace:
     """Read a space from JSON, whatever the file is called; as ``from_file``."""
     return jsonio.read_record(path, SCHEMA, SearchSpace)
 

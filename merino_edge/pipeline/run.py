@@ -19,8 +19,7 @@ from merino_edge.model.checkpoint import Checkpoint
 from merino_edge.pipeline.build import build_for_target, default_context_len
 from merino_edge.pipeline.run_config import RunConfig
 from merino_edge.pipeline.workspace import Workspace, digest
-from merino_edge.search.result import Step
-from merino_edge.search.run import run_search
+from merino_edge.search.run import Progress, run_search
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.corpus import summarise
 from merino_edge.training.trainer import train
@@ -66,8 +65,8 @@ def _search(
     result_path = workspace.path(ARCHITECTURE)
 
     def make() -> None:
-        def report(step: Step) -> None:
-            on_progress(f"search: {step.n_evaluated} candidates, {step.best_total:.0f} nats")
+        def report(progress: Progress) -> None:
+            on_progress(f"search: {progress}")
 
         run_search(space, budget, config.search, target, report).save(result_path)
 

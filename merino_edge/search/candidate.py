@@ -17,6 +17,7 @@ from merino_edge.core.cost import CostReport
 from merino_edge.core.entropy import EntropyScore, network_entropy
 from merino_edge.core.space import DEPTH
 from merino_edge.formats.architecture import Architecture
+from merino_edge.search.objectives import Objective, entropy
 from merino_edge.search.operators import genome_keys
 from merino_edge.search.tables import Tables
 
@@ -48,7 +49,7 @@ class Scores(NamedTuple):
 
     Attributes:
         excess: Sum of the relative excesses over the limits; 0 for what fits.
-        total: Entropy times effectiveness, rounded to a micronat.
+        total: The objective, as a rule the entropy times the effectiveness, to a micronat.
         unevenness: Standard deviation of the blocks' depths.
         n_params: Stored parameters.
         key: A number for each genome, equal for equal genomes.
@@ -69,12 +70,14 @@ class Scores(NamedTuple):
         return Scores(*(np.concatenate(pair) for pair in zip(self, other, strict=True)))
 
 
-def score(genomes: np.ndarray, tables: Tables, budget: Budget) -> Scores:
+def score(
+    genomes: np.ndarray, tables: Tables, budget: Budget, objective: Objective = entropy
+) -> Scores:
     """Score a population, shape (n, n_blocks, 3)."""
     costs = tables.costs(genomes)
     return Scores(
         excess=budget.total_excess(costs),
-        total=np.round(tables.entropies(genomes).total, _TIE_DECIMALS),
+        total=np.round(objective(genomes, tables), _TIE_DECIMALS),
         unevenness=np.round(tables.depth[genomes[:, :, DEPTH]].std(axis=1), _TIE_DECIMALS),
         n_params=costs.n_params,
         key=genome_keys(genomes, tables.space),

@@ -1,30 +1,62 @@
 """The whole search: from a space and a budget to a result that tells the truth.
 
-The one idea: whether a budget can be kept is known before the search starts. No member is cheaper
-than the smallest, whatever is counted, so that one is the closest candidate to any budget, and it
-decides. What remains is to run the ask/tell loop and to price the winner again, exactly.
+The one idea: evolution finds, the proof judges. Evolution runs for each vocabulary and seed; the
+best of all is priced again by the slow exact road, its neighbours are looked at, and an upper
+bound on the whole space says how far it can be from the best there is. The exact method goes on
+from there until nothing better is left.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from merino_edge.core.budget import Budget, Violation
-from merino_edge.core.cost import Pricing, WorkPoint
 from merino_edge.core.space import SearchSpace
 from merino_edge.core.targets import Target
-from merino_edge.errors import BudgetError, SpecError
+from merino_edge.errors import BudgetError
 from merino_edge.formats.architecture import describe
-from merino_edge.search.candidate import Candidate, make_candidate, score
+from merino_edge.search.candidate import Candidate
 from merino_edge.search.config import SearchConfig
-from merino_edge.search.evolution import Evolution
-from merino_edge.search.result import SearchResult, Step
-from merino_edge.search.splits import best_split
-from merino_edge.search.tables import Tables
+from merino_edge.search.exact import Certificate, certify
+from merino_edge.search.explain import neighbours, part_shares
+from merino_edge.search.finalists import Finalists
+from merino_edge.search.front import trace_front
+from merino_edge.search.objectives import Objective, entropy
+from merino_edge.search.problem import Problem, pose
+from merino_edge.search.relaxation import n_operations
+from merino_edge.search.result import Front, SearchResult, Step
+from merino_edge.search.seeds import Question, make_jobs, run_jobs
 
 N_RUNNERS_UP = 5
-DIFFERENCE_NATS = 1e-3  # below this, two totals are the same sum in another order
+_CANDIDATES_BEFORE_PROOF = 50_000  # of the exact method: a good start prunes better
+_MOST_STATES_BY_THE_WAY = 5_000_000  # that evolution's certificate looks at; likewise
+_MOST_OPERATIONS_BY_THE_WAY = 5_000_000_000  # some five seconds
+
+
+class Progress(NamedTuple):
+    """Where a search stands.
+
+    Attributes:
+        stage: "evolution", "proof" or "front".
+        done: Candidates, chains or points so far.
+        of: How many there are in all; for a proof, at most.
+        best_total: The objective of the best so far.
+    """
+
+    stage: str
+    done: int
+    of: int
+    best_total: float
+
+    def __str__(self) -> str:
+        unit = {"evolution": "candidates", "proof": "chains of widths", "front": "points"}
+        return f"{self.done:,} of {self.of:,} {unit[self.stage]}, best {self.best_total:,.0f}"
+
+
+OnProgress = Callable[[Progress], None]
 
 
 def run_search(
@@ -32,7 +64,11 @@ def run_search(
     budget: Budget,
     config: SearchConfig,
     target: Target,
-    on_progress: Callable[[Step], None] | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    workers: int = 1,
+    state_folder: str | None = None,
+    keep_trials: bool = False,
+    objective: Objective | None = None,
 ) -> SearchResult:
     """Find the member of a space with the most effective entropy under a budget.
 
@@ -40,91 +76,151 @@ def run_search(
 
     Args:
         space: What may be chosen.
-        budget: Limits; at least one.
-        config: How long to search, the seed and the objective.
+        budget: Limits; one of them must grow with depth.
+        config: Method, objective, how long to search, the seeds.
         target: Where the decoder will run.
-        on_progress: Called after each generation.
+        on_progress: Told as it goes on.
+        workers: Processes for the seeds; the result does not depend on it.
+        state_folder: Where an interrupted evolution is kept and taken up again; None for nowhere.
+        keep_trials: Hold the survivors in the result too.
+        objective: Maximise this instead of the configuration's, in this process, unproven.
 
     Raises:
-        BudgetError: Nothing in the space keeps the budget; holds the closest candidate.
-        SpecError: The budget limits nothing, or something that cannot be predicted.
+        BudgetError: The budget leaves depth free, or nothing in the space keeps it, or only what
+            cannot be trained; holds the closest candidate.
+        SpecError: The budget limits something that cannot be predicted.
+        StoppedError: Interrupted; the same call continues if there is a state folder.
     """
-    if budget.is_unlimited:
-        raise SpecError(
-            "the budget has no limit, so the answer would be the largest member of the space.",
-            note="parameters alone do not bound depth: a shared block is stored once.",
-            hint="limit FLOPs or latency too: --max-params 64M --max-flops 160G",
-        )
     start = time.perf_counter()
-    pricing = Pricing.by_roofline(target, WorkPoint(context_len=space.max_seq_len))
-    tables = Tables.build(space, pricing, config.entropy)
-    _refuse_the_impossible(tables, budget)
-    evolution = Evolution(space, config)
-    history = _evolve(evolution, tables, budget, on_progress)
-    best, *runners_up = _different_best(evolution, tables, budget)
-    _refuse_the_ineffective(best, config)
+    if config.method == "exact":
+        config = replace(config, candidates=min(config.candidates, _CANDIDATES_BEFORE_PROOF))
+    problems = pose(space, budget, config, target, objective)
+    question = Question(space, budget, config, target)
+    everyone = _evolutions(question, problems, on_progress, workers, state_folder)
+    verdict = _Verdict(max(everyone, key=lambda finalists: finalists.total), None, None)
+    proof_start = time.perf_counter()
+    if problems[0].objective is entropy:
+        _refuse_the_ineffective(verdict.finalists, config)
+        verdict = _judge(verdict.finalists, everyone, config, on_progress)
+    certificate_s = time.perf_counter() - proof_start
+    finalists, pricing = verdict.finalists, verdict.finalists.problem.tables.pricing
+    genome, candidates = finalists.genome(), finalists.different(N_RUNNERS_UP + 1)
+    if verdict.better is not None:
+        genome = finalists.settled(verdict.better)
+        candidates = [finalists.problem.candidate(genome), *candidates[:N_RUNNERS_UP]]
+    best, *runners_up = candidates
     return SearchResult(
         best=best,
         runners_up=tuple(runners_up),
-        history=history,
+        certificate=verdict.certificate,
+        parts=part_shares(best, pricing),
+        neighbours=neighbours(genome, finalists.problem),
+        lineage=() if verdict.better is not None else finalists.lineage(),
+        seeds=tuple(run for each in everyone for run in each.seed_runs()),
+        front=_front(best, finalists.problem, config, on_progress),
         config=config,
         budget=budget,
         at=pricing.at,
         space=space.name,
         target=target.name,
-        n_evaluated=evolution.n_evaluated,
+        n_evaluated=sum(o.history[-1].n_evaluated for each in everyone for o in each.outcomes),
         elapsed_s=time.perf_counter() - start,
+        certificate_s=certificate_s,
+        trials=finalists.trials() if keep_trials else (),
     )
 
 
-def _evolve(
-    evolution: Evolution,
-    tables: Tables,
-    budget: Budget,
-    on_progress: Callable[[Step], None] | None,
-) -> tuple[Step, ...]:
-    """Run the loop; returns the steps that changed the best, and the last."""
-    history: list[Step] = []
-    while not evolution.done:
-        genomes = evolution.ask()
-        evolution.tell(genomes, score(genomes, tables, budget))
-        step = evolution.step()
-        if not history or step.best_total != history[-1].best_total:
-            history.append(step)
-        if on_progress:
-            on_progress(step)
-    return tuple(history if history[-1] == step else [*history, step])
+class _Verdict(NamedTuple):
+    """Who wins, what the proof found beyond it (a genome, or None), and what is proven."""
+
+    finalists: Finalists
+    better: np.ndarray | None
+    certificate: Certificate | None
 
 
-def _different_best(evolution: Evolution, tables: Tables, budget: Budget) -> list[Candidate]:
-    """The survivors that fit, best first, one for each value of the objective, evenly split."""
-    scores = evolution.scores
-    assert scores is not None  # the loop has told at least once
-    n_fitting = int((scores.excess == 0.0).sum())
-    falls = np.diff(scores.total[:n_fitting], prepend=np.inf) < -DIFFERENCE_NATS
-    rows = np.flatnonzero(falls)[: N_RUNNERS_UP + 1]
-    genomes = [best_split(evolution.genomes[row], tables, budget) for row in rows]
+def _evolutions(
+    question: Question,
+    problems: Sequence[Problem],
+    on_progress: OnProgress,
+    workers: int,
+    state_folder: str | None,
+) -> list[Finalists]:
+    """The finalists of each vocabulary."""
+    jobs = make_jobs(question, len(problems), state_folder)
+    n_all = len(jobs) * question.config.candidates
+    n_done, best = 0, -np.inf
+
+    def on_step(n_new: int, step: Step) -> None:
+        nonlocal n_done, best
+        n_done, best = n_done + n_new, max(best, step.best_total)
+        on_progress(Progress("evolution", n_done, n_all, best))
+
+    outcomes = run_jobs(jobs, problems, workers, on_step)
     return [
-        make_candidate(genome, int(evolution.born[row]), tables, budget)
-        for genome, row in zip(genomes, rows, strict=True)
+        Finalists.of(problem, [o for o in outcomes if o.job.vocabulary == index])
+        for index, problem in enumerate(problems)
     ]
 
 
-def _refuse_the_impossible(tables: Tables, budget: Budget) -> None:
-    smallest = make_candidate(tables.space.smallest(), 0, tables, budget)
-    if smallest.violations:
-        raise BudgetError(
-            f"nothing in the space '{tables.space.name}' keeps this budget. The closest is its "
-            f"smallest member, {describe(smallest.architecture)}: "
-            f"{'; '.join(violation.sentence for violation in smallest.violations)}.",
-            closest=smallest,
-            violations=smallest.violations,
-            note="the smallest member has the least of every cost, so no other comes closer.",
-            hint="raise the limit, shrink the vocabulary (--vocab-size) or take a smaller --space.",
+def _judge(
+    winner: Finalists, everyone: Sequence[Finalists], config: SearchConfig, on_progress: OnProgress
+) -> _Verdict:
+    """Prove how good the winner is; the exact method takes what the proof finds."""
+    is_exact = config.method == "exact"
+    space, budget = winner.problem.space, winner.problem.budget
+    by_the_way = n_operations(space, budget) * len(everyone) <= _MOST_OPERATIONS_BY_THE_WAY
+    if not is_exact and not (config.certify and by_the_way):
+        return _Verdict(winner, None, None)
+    most = None if is_exact else _MOST_STATES_BY_THE_WAY
+    total, best, certificates = winner.total, _Verdict(winner, None, None), []
+    for finalists in everyone:
+        if finalists.total == -np.inf:  # even the smallest member with this vocabulary is too dear
+            continue
+        genome, certificate = certify(
+            finalists.genome(), total, finalists.problem.tables, budget, most, _teller(on_progress)
         )
+        if genome is not None:
+            total, best = certificate.best_total, _Verdict(finalists, genome, None)
+        certificates.append(certificate)
+    together = _together(certificates, total)
+    if is_exact:
+        return best._replace(certificate=together)
+    return _Verdict(winner, None, together._replace(best_total=winner.total))
 
 
-def _refuse_the_ineffective(best: Candidate, config: SearchConfig) -> None:
+def _teller(on_progress: OnProgress) -> Callable[[Certificate], None]:
+    def tell(certificate: Certificate) -> None:
+        done, of = certificate.n_visited, certificate.n_chains
+        on_progress(Progress("proof", done, of, certificate.best_total))
+
+    return tell
+
+
+def _together(certificates: Sequence[Certificate], total: float) -> Certificate:
+    """What is proven about spaces that differ in the vocabulary."""
+    return Certificate(
+        best_total=total,
+        upper_bound=max(total, *(c.upper_bound for c in certificates)),
+        complete=all(certificate.complete for certificate in certificates),
+        n_chains=sum(certificate.n_chains for certificate in certificates),
+        n_visited=sum(certificate.n_visited for certificate in certificates),
+    )
+
+
+def _front(
+    best: Candidate, problem: Problem, config: SearchConfig, on_progress: OnProgress
+) -> Front | None:
+    if config.front is None:
+        return None
+
+    def tell(n_done: int, total: float) -> None:
+        on_progress(Progress("front", n_done, config.front_points, total))
+
+    return trace_front(best, problem, config, tell)
+
+
+def _refuse_the_ineffective(finalists: Finalists, config: SearchConfig) -> None:
+    best = finalists.different(1)[0]
     if best.entropy.total > 0.0:
         return
     limit = config.entropy.gamma0

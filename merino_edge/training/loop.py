@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from merino_edge.core.signals import stop_wish
 from merino_edge.errors import MerinoError, StoppedError
 from merino_edge.formats.architecture import Architecture
 from merino_edge.model.transformer import MerinoLM
@@ -34,7 +35,6 @@ from merino_edge.training.optim import (
 )
 from merino_edge.training.progress import OnProgress, Pace, TrainProgress
 from merino_edge.training.run_folder import METRICS, Best, RunFolder, RunState, weights_name
-from merino_edge.training.signals import stop_wish
 
 
 def new_model(architecture: Architecture, seed: int) -> MerinoLM:

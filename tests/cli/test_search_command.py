@@ -22,9 +22,11 @@ def test_search_draws_the_winner_and_writes_it(tmp_path, capsys):
     architecture = read_architecture(str(tmp_path / "arch.json"))
     assert architecture.arch_id in out
     assert f"block 3: width {architecture.blocks[2].d_model}" in out
-    assert "latency per token, predicted (roofline)" in out
+    assert "latency per token (predicted: roofline)" in out
+    assert "energy per token (predicted: power limit x latency)" in out
+    assert "proven: " in out
     assert "merino-edge train arch.json" in out
-    assert "5000 candidates" in err
+    assert "5,000 candidates and the proof" in err
     assert all(len(line) <= 110 for line in out.splitlines())
     assert len(out.splitlines()) <= 30  # one screen
 
@@ -41,7 +43,7 @@ def test_same_seed_same_file_and_another_seed_another_way(tmp_path):
         assert main([*QUICK, "-q", "--seed", seed, "-o", name + ".json"]) == 0
     a, b, c = ((tmp_path / (name + ".json")).read_bytes() for name in "abc")
     assert a == b
-    assert json.loads(a)["history"] != json.loads(c)["history"]
+    assert json.loads(a)["seeds"] != json.loads(c)["seeds"]
 
 
 def test_limits_given_replace_the_targets_own(tmp_path):
@@ -59,6 +61,8 @@ def test_limits_given_replace_the_targets_own(tmp_path):
         ("--max-decode-flops", "3M", "max_decode_flops_per_token", "decode_flops_per_token"),
         ("--max-memory", "3MB", "max_memory_bytes", "peak_memory_bytes"),
         ("--max-latency-ms", "0.2", "max_latency_ms", "latency_ms"),
+        ("--max-prefill-ms", "1.5", "max_prefill_ms", "prefill_ms"),
+        ("--max-energy-mj", "2", "max_energy_mj", "energy_mj_per_token"),
     ],
 )
 def test_every_limit_binds(tmp_path, flag, value, field, cost):
@@ -90,16 +94,70 @@ def test_a_space_may_come_from_a_file(tmp_path):
 
 
 def test_an_impossible_budget_exits_6_and_writes_nothing(tmp_path, capsys):
-    assert main([*QUICK, "--max-params", "10k"]) == 6
+    assert main([*QUICK, "--max-params", "10k", "--max-flops", "10G"]) == 6
     err = capsys.readouterr().err
     assert "d64 h2 ff64 x1" in err
     assert "times the limit of 10,000" in err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_parameters_alone_are_answered_with_a_warning(capsys):
-    assert main([*QUICK, "-q", "--max-params", "1M"]) == 0
-    assert "warning: parameters alone do not bound depth" in capsys.readouterr().err
+def test_parameters_alone_leave_the_depth_free_and_exit_6(tmp_path, capsys):
+    assert main([*QUICK, "-q", "--max-params", "1M"]) == 6
+    err = capsys.readouterr().err
+    assert "leaves the depth free" in err
+    assert "--max-params 64M --max-flops 160G" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_exact_method_proves_its_result(tmp_path, capsys):
+    assert main([*QUICK, "-q", "--method", "exact"]) == 0
+    assert "no member of the space that keeps the budget has more" in capsys.readouterr().out
+    certificate = json.loads((tmp_path / "arch.json").read_text())["certificate"]
+    assert certificate["complete"]
+    assert certificate["best_total"] == certificate["upper_bound"]
+
+
+def test_without_a_proof_the_card_says_so(capsys):
+    assert main([*QUICK, "-q", "--no-proof"]) == 0
+    assert "was not proven" in capsys.readouterr().out
+
+
+def test_a_front_is_shown_and_kept(tmp_path, capsys):
+    assert main([*QUICK, "-q", "--pareto", "params"]) == 0
+    assert "most entropy for each n_params:" in capsys.readouterr().out
+    front = json.loads((tmp_path / "arch.json").read_text())["front"]
+    totals = [point["candidate"]["entropy"]["total"] for point in front["points"]]
+    assert totals == sorted(totals)
+    assert len(totals) >= 5
+
+
+def test_a_report_comes_with_its_trials_and_its_front(tmp_path, capsys):
+    assert main([*QUICK, "-q", "--seeds", "2", "--report", "report.html"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) > 64
+    assert (tmp_path / "pareto.csv").read_text().startswith("axis,")
+
+
+def test_constants_of_the_entropy_and_baselines_are_options(tmp_path):
+    constants = ["--alpha2", "2", "--gamma0", "0.125", "--effectiveness", "hard"]
+    assert main([*QUICK, "-q", *constants]) == 0
+    config = json.loads((tmp_path / "arch.json").read_text())["config"]
+    assert config["entropy"] == {
+        "alpha1": 1.0,
+        "alpha2": 2.0,
+        "eps": 1.0,
+        "gamma0": 0.125,
+        "form": "hard",
+    }
+    assert main([*QUICK, "-q", "--objective", "depth", "-o", "deep.json"]) == 0
+    deep = read_architecture(str(tmp_path / "deep.json"))
+    assert deep.n_layers > read_architecture(str(tmp_path / "arch.json")).n_layers
+
+
+def test_nothing_but_the_result_is_left_behind(tmp_path):
+    assert main([*QUICK, "-q"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["arch.json"]
 
 
 def test_an_earlier_result_is_kept_unless_forced(tmp_path, capsys):
@@ -115,15 +173,20 @@ def test_an_earlier_result_is_kept_unless_forced(tmp_path, capsys):
     ("options", "code", "words"),
     [
         (["--target", "jetson"], 2, "orin-nano"),
-        (["--space", "huge"], 2, "paper, nano, tiny"),
+        (["--space", "huge"], 2, "paper, nano"),
         (["--space", "missing.json"], 8, "does not exist"),
         (["--max-flops", "lots"], 2, "write 64M, 160G"),
-        (["--max-latency-ms", "-1"], 2, "milliseconds"),
-        (["--max-latency-ms", "5"], 2, "bandwidth of this target is not known"),
+        (["--max-latency-ms", "-1"], 2, "not a number above zero"),
+        (["--max-latency-ms", "5"], 2, "bandwidth, peak rate or power is not known"),
         (["--population", "9M"], 2, "not a whole number"),
         (["--candidates", "10"], 2, "cannot fill a population"),
         (["-o", "no/such/arch.json"], 2, "does not exist"),
         (["-o", "."], 2, "is a folder"),
+        (["--report", "no/such/report.html"], 2, "does not exist"),
+        (["--pareto", "latency"], 2, "cannot be predicted for 'host'"),
+        (["--objective", "luck"], 2, "must be one of entropy"),
+        (["--method", "exact", "--objective", "depth"], 2, "only entropy can be proven"),
+        (["--eps", "0"], 2, "not a number above zero"),
     ],
 )
 def test_a_bad_option_gets_one_clear_error(capsys, options, code, words):

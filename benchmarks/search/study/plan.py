@@ -169,7 +169,7 @@ def _search(space: SearchSpace, budget: Budget, entropy: EntropyConfig) -> np.nd
     while not evolution.done:
         genomes = evolution.ask()
         evolution.tell(genomes, score(genomes, tables, budget))
-    return evolution.genomes[0]
+    return evolution.survivors.rows.genomes[0]
 
 
 def _repeats(members: list[PlannedRun]) -> Iterator[PlannedRun]:

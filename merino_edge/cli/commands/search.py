@@ -3,17 +3,21 @@
 Belongs to the workstation. Needs no data and no training: the score follows from the shapes.
 Sizes may be written 64M, 160G or 600MB. If you give no limit, the target's own budget is used; if
 you give one, only those you give count. FLOPs are those of a prompt of 1024 tokens, body only.
+Latency and energy are predicted from the target's peak figures, and say so.
 
 The result (-o) is a JSON file that the other commands take for an architecture. Same question and
-same seed give the same bytes.
+same seed give the same bytes. It says how far it can be from the best member of the space;
+--method exact goes on until that distance is nothing. An interrupted search continues when it is
+called again.
 
 Example:
   merino-edge search --target nano --max-params 64M --max-flops 160G -o arch.json
+  merino-edge search --target nano --max-latency-ms 15 --seeds 3 --report report/search.html
 """
 
 import argparse
 import os
-from typing import Any, Callable
+from typing import Any
 
 from merino_edge.cli.options import (
     add_force,
@@ -21,12 +25,32 @@ from merino_edge.cli.options import (
     add_quiet,
     add_seed,
     count,
+    positive_float,
     positive_int,
 )
-from merino_edge.cli.output import Progress, human_count, print_json, warn
+from merino_edge.cli.output import Progress, print_json
 from merino_edge.errors import UsageError
 
-_LIMITS = ("max_params", "max_flops", "max_decode_flops", "max_memory", "max_latency_ms")
+# Option -> field of the budget.
+_LIMITS = {
+    "max_params": "max_params",
+    "max_flops": "max_flops",
+    "max_decode_flops": "max_decode_flops_per_token",
+    "max_memory": "max_memory_bytes",
+    "max_latency_ms": "max_latency_ms",
+    "max_prefill_ms": "max_prefill_ms",
+    "max_energy_mj": "max_energy_mj",
+}
+# Option -> cost on the front's axis.
+_AXES = {
+    "params": "n_params",
+    "flops": "prefill_flops",
+    "decode-flops": "decode_flops_per_token",
+    "memory": "peak_memory_bytes",
+    "latency": "latency_ms",
+    "prefill": "prefill_ms",
+    "energy": "energy_mj_per_token",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +62,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="machine: host, nano, nano-cpu, orin-nano, rtx, mock-nano (host)",
     )
     parser.add_argument(
-        "--space", metavar="NAME|FILE", help="paper, nano, tiny, or a JSON file (the target's)"
+        "--space",
+        metavar="NAME|FILE",
+        help="paper, nano, nano-vocab, tiny, or a .json or .toml file (the target's)",
     )
-    _add_limits(parser.add_argument_group("limits"))
     parser.add_argument(
         "--context",
         type=positive_int,
@@ -50,16 +75,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocab-size", type=positive_int, metavar="N", help="vocabulary (the space's)"
     )
-    parser.add_argument(
-        "--candidates", type=count, default=500000, metavar="N", help="to score in all (500k)"
-    )
-    parser.add_argument(
-        "--population", type=positive_int, default=512, metavar="N", help="survivors (512)"
-    )
-    add_seed(parser)
-    parser.add_argument(
-        "-o", "--output", default="arch.json", metavar="FILE", help="result (arch.json)"
-    )
+    _add_limits(parser.add_argument_group("limits"))
+    _add_method(parser.add_argument_group("method"))
+    _add_objective(parser.add_argument_group("objective"))
+    _add_results(parser.add_argument_group("results"))
     add_json(parser)
     add_quiet(parser)
     add_force(parser)
@@ -71,12 +90,79 @@ def _add_limits(group: Any) -> None:
     group.add_argument(
         "--max-decode-flops", type=count, metavar="N", help="of one generated token, head included"
     )
-    group.add_argument("--max-memory", type=count, metavar="BYTES", help="weights and full cache")
     group.add_argument(
-        "--max-latency-ms",
-        type=_milliseconds,
-        metavar="MS",
-        help="of one generated token, as the roofline predicts it",
+        "--max-memory", type=count, metavar="BYTES", help="weights, full cache, activations"
+    )
+    group.add_argument(
+        "--max-latency-ms", type=positive_float, metavar="MS", help="of one generated token"
+    )
+    group.add_argument(
+        "--max-prefill-ms", type=positive_float, metavar="MS", help="of the longest prompt"
+    )
+    group.add_argument(
+        "--max-energy-mj", type=positive_float, metavar="MJ", help="of one generated token"
+    )
+
+
+def _add_method(group: Any) -> None:
+    group.add_argument(
+        "--method",
+        default="evolution",
+        choices=("evolution", "exact"),
+        help="exact: go on until the best of the space is proven (evolution)",
+    )
+    group.add_argument(
+        "--candidates", type=count, default=500000, metavar="N", help="to score per seed (500k)"
+    )
+    group.add_argument(
+        "--population", type=positive_int, default=512, metavar="N", help="survivors (512)"
+    )
+    add_seed(group)
+    group.add_argument(
+        "--seeds", type=positive_int, default=1, metavar="N", help="so many, from --seed up (1)"
+    )
+    group.add_argument(
+        "--workers", type=positive_int, default=1, metavar="N", help="processes for the seeds (1)"
+    )
+    group.add_argument(
+        "--no-proof", action="store_true", help="do not prove how far the result is from the best"
+    )
+
+
+def _add_objective(group: Any) -> None:
+    group.add_argument(
+        "--objective",
+        default="entropy",
+        metavar="NAME",
+        help="entropy, or a baseline: decoder_params, params, flops, depth, random (entropy)",
+    )
+    for name, text in (
+        ("alpha1", "weight of the attention's entropy"),
+        ("alpha2", "weight of the feed-forward's entropy"),
+        ("eps", "noise level of the entropy"),
+        ("gamma0", "depth-to-width ratio at which effectiveness is zero"),
+    ):
+        group.add_argument("--" + name, type=positive_float, metavar="X", help=text)
+    group.add_argument(
+        "--effectiveness",
+        choices=("factor", "hard", "off", "literal"),
+        help="how gamma bounds the depth (factor)",
+    )
+
+
+def _add_results(group: Any) -> None:
+    group.add_argument(
+        "-o", "--output", default="arch.json", metavar="FILE", help="result (arch.json)"
+    )
+    group.add_argument(
+        "--pareto",
+        choices=sorted(_AXES),
+        help="trace the most entropy for each amount of this cost as well",
+    )
+    group.add_argument(
+        "--report",
+        metavar="FILE",
+        help="HTML page to look at, with trials.jsonl and pareto.csv beside it",
     )
 
 
@@ -84,40 +170,45 @@ def run(options: argparse.Namespace) -> int:
     """Search, save, and say what was found."""
     from merino_edge.cli.search_card import search_card
     from merino_edge.core import targets
-    from merino_edge.search.config import SearchConfig
+    from merino_edge.pipeline.search_report import write_report
     from merino_edge.search.run import run_search
+    from merino_edge.search.saved import forget
 
     _refuse_to_replace(options.output, options.force)
+    if options.report:
+        _refuse_to_replace(options.report, options.force)
     target = targets.get(options.target)
-    space = _space(options, target)
-    budget = _budget(options, target)
-    config = SearchConfig(options.candidates, options.population, options.seed)
-    if not budget.bounds_depth:
-        warn(
-            "parameters alone do not bound depth (a shared block is stored once): only the "
-            "space and the effectiveness do. Add --max-flops to bound time too."
-        )
+    state_folder = options.output + ".run"
+    if options.force:
+        forget(state_folder)
     progress = Progress("search", options.quiet)
-    result = run_search(space, budget, config, target, _reporter(progress, options.candidates))
-    progress.done("{} candidates in {:.1f} s".format(result.n_evaluated, result.elapsed_s or 0.0))
+    result = run_search(
+        _space(options, target),
+        _budget(options, target),
+        _config(options, target),
+        target,
+        on_progress=lambda moment: progress.update(str(moment)),
+        workers=options.workers,
+        state_folder=state_folder,
+        keep_trials=bool(options.report),
+    )
+    progress.done(
+        "{:,} candidates and the proof in {:.1f} s".format(
+            result.n_evaluated, result.elapsed_s or 0.0
+        )
+    )
     result.save(options.output)
+    forget(state_folder)
+    written = [options.output]
+    if options.report:
+        written += write_report(options.report, result)
     if options.json:
         print_json(result.to_document())
         return 0
     print(search_card(result))
-    print("\nwritten to {0}; next: merino-edge train {0} --corpus TEXT".format(options.output))
+    print("\nwritten to {}".format(", ".join(written)))
+    print("next: merino-edge train {} --corpus TEXT".format(options.output))
     return 0
-
-
-def _reporter(progress: Progress, n_candidates: int) -> Callable[[Any], None]:
-    def report(step: Any) -> None:
-        progress.update(
-            "{} of {} candidates, best {:.0f} nats".format(
-                human_count(step.n_evaluated), human_count(n_candidates), step.best_total
-            )
-        )
-
-    return report
 
 
 def _space(options: argparse.Namespace, target: Any) -> Any:
@@ -125,11 +216,11 @@ def _space(options: argparse.Namespace, target: Any) -> Any:
     from merino_edge.core import space as spaces
 
     name = options.space or target.default_space
-    is_file = name not in spaces.PRESETS and (name.endswith(".json") or os.path.exists(name))
-    space = spaces.from_json_file(name) if is_file else spaces.get(name)
+    is_file = name.endswith((".json", ".toml")) or os.path.exists(name)
+    space = spaces.from_file(name) if is_file and name not in spaces.PRESETS else spaces.get(name)
     changes = {"max_seq_len": options.context or min(space.max_seq_len, target.max_seq_len)}
     if options.vocab_size:
-        changes["vocab_size"] = options.vocab_size
+        changes.update(vocab_size=options.vocab_size, vocabularies=())
     return space.replace(**changes)
 
 
@@ -137,9 +228,34 @@ def _budget(options: argparse.Namespace, target: Any) -> Any:
     """The limits that were given, or the target's own if none was."""
     from merino_edge.core.budget import Budget
 
-    if all(getattr(options, name) is None for name in _LIMITS):
+    limits = {field: getattr(options, option) for option, field in _LIMITS.items()}
+    if all(limit is None for limit in limits.values()):
         return target.default_budget
-    return Budget(*[getattr(options, name) for name in _LIMITS])
+    return Budget(**limits)
+
+
+def _config(options: argparse.Namespace, target: Any) -> Any:
+    """How to search. A report shows a front: against latency, or parameters where it is unknown."""
+    from merino_edge.core.entropy import EntropyConfig
+    from merino_edge.search.config import SearchConfig
+
+    constants = {name: getattr(options, name) for name in ("alpha1", "alpha2", "eps", "gamma0")}
+    constants["form"] = options.effectiveness
+    known = {name: value for name, value in constants.items() if value is not None}
+    axis = options.pareto
+    if axis is None and options.report and options.objective == "entropy":
+        axis = "latency" if target.peak_bandwidth_bytes_per_s else "params"
+    return SearchConfig(
+        candidates=options.candidates,
+        population=options.population,
+        seed=options.seed,
+        n_seeds=options.seeds,
+        method=options.method,
+        objective=options.objective,
+        certify=not options.no_proof,
+        front=_AXES.get(axis),
+        entropy=EntropyConfig(**known),
+    )
 
 
 def _refuse_to_replace(path: str, force: bool) -> None:
@@ -150,13 +266,3 @@ def _refuse_to_replace(path: str, force: bool) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     if not os.path.isdir(folder):
         raise UsageError("the folder '{}' does not exist.".format(folder))
-
-
-def _milliseconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise UsageError("'{}' is not a number of milliseconds above zero.".format(text))
-    return value

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -46,6 +47,6 @@ def stop_wish() -> Iterator[StopWish]:
         _restore(earlier)
 
 
-def _restore(earlier: dict) -> None:
+def _restore(earlier: dict[signal.Signals, Any]) -> None:
     for number, handler in earlier.items():
         signal.signal(number, handler)
