@@ -6,8 +6,9 @@ parameters) to 4 %, and are as unlike in shape as the space allows. Beside them 
 and winners that the ablations need.
 
 The first trainings showed how much a narrow first block costs, which the entropy does not see. So
-there are bands of *even* members too, whose widths grow by half at most; they were added then, and
-stand before the second half of the others.
+there are bands of *even* members too, whose widths grow by half at most, and members with *ends*
+(embedding and head) of another width than their first block; both were added then, and stand
+before the second half of the others.
 
 Example:
   python benchmarks/search/study/plan.py -o plan.json
@@ -67,6 +68,9 @@ GAMMAS = {
 }
 RATIO_FLOORS = (0.5, 1.0, 2.0, 3.0, 4.0)
 N_TWINS = 8
+N_ENDS = 4
+NARROW_END = 32
+LEAST_GROWTH = 4.0  # of a member that gets wide ends
 N_REPEATED = 3
 
 
@@ -103,7 +107,8 @@ def make_plan() -> Plan:
     extra = [*_twins(members), *_winners(), *_repeats(members)]
     even = _members(EVEN_BANDS, MOST_GROWTH, rng)
     half = len(members) // 2
-    return Plan(SEED, SPACE, (*members[:half], *extra, *even, *members[half:]))
+    added = [*_ends(members[:half], even), *even]
+    return Plan(SEED, SPACE, (*members[:half], *extra, *added, *members[half:]))
 
 
 def _members(
@@ -187,6 +192,22 @@ def _search(space: SearchSpace, budget: Budget, entropy: EntropyConfig) -> np.nd
         genomes = evolution.ask()
         evolution.tell(genomes, score(genomes, tables, budget))
     return evolution.survivors.rows.genomes[0]
+
+
+def _ends(members: list[PlannedRun], even: list[PlannedRun]) -> Iterator[PlannedRun]:
+    """Growing members with ends as wide as their last block, even ones with narrow ends."""
+    growing = [r for r in members if _growth(r.architecture) >= LEAST_GROWTH]
+    wide = [r for r in even if r.architecture.blocks[0].d_model >= 3 * NARROW_END]
+    for run in growing[:N_ENDS]:
+        a = run.architecture
+        yield PlannedRun("wide ends", a.arch_id, SEED, a._replace(d_embed=a.blocks[-1].d_model))
+    for run in wide[:N_ENDS]:
+        a = run.architecture
+        yield PlannedRun("narrow ends", a.arch_id, SEED, a._replace(d_embed=NARROW_END))
+
+
+def _growth(a: Architecture) -> float:
+    return a.blocks[-1].d_model / a.blocks[0].d_model
 
 
 def _repeats(members: list[PlannedRun]) -> Iterator[PlannedRun]:
