@@ -12,11 +12,10 @@ import sys
 from typing import List, NoReturn, Optional
 
 from merino_edge import __version__
+from merino_edge.cli.machine import require_workstation
 from merino_edge.cli.output import use_utf8
 from merino_edge.cli.registry import COMMANDS, Command
 from merino_edge.errors import MerinoError, UsageError
-
-HOST_PYTHON = (3, 10)
 
 
 class Parser(argparse.ArgumentParser):
@@ -96,15 +95,8 @@ def _find(name: str) -> Command:
 
 
 def _check_machine(command: Command, asks_help: bool) -> None:
-    if asks_help or command.machine != "host" or sys.version_info >= HOST_PYTHON:
-        return
-    raise UsageError(
-        "'{}' belongs to the workstation and needs Python {}.{} or later.".format(
-            command.name, *HOST_PYTHON
-        ),
-        note="this is Python {}.{}.".format(*sys.version_info[:2]),
-        hint="run it on a workstation with merino-edge[host]; copy the bundle here.",
-    )
+    if command.machine == "host" and not asks_help:
+        require_workstation("'{}'".format(command.name))
 
 
 def _print_error(message: str, note: Optional[str], hint: Optional[str]) -> None:

@@ -1,7 +1,9 @@
 """Options that several commands share, and the ways to write a size."""
 
 import argparse
+import os
 import re
+from typing import Any, Dict
 
 from merino_edge.errors import UsageError
 
@@ -89,3 +91,41 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=positive_int, default=None, help="CPU threads (all cores)"
     )
+
+
+def add_entropy(group: Any) -> None:
+    """The constants of the entropy; ``entropy_constants`` reads them."""
+    for name, text in (
+        ("alpha1", "weight of the attention's entropy"),
+        ("alpha2", "weight of the feed-forward's entropy"),
+        ("eps", "noise level of the entropy"),
+        ("gamma0", "depth-to-width ratio at which effectiveness is zero"),
+    ):
+        group.add_argument("--" + name, type=positive_float, metavar="X", help=text)
+    group.add_argument(
+        "--effectiveness",
+        choices=("factor", "hard", "off", "literal"),
+        help="how gamma bounds the depth (factor)",
+    )
+
+
+def entropy_constants(args: argparse.Namespace) -> Dict[str, Any]:
+    """The constants that were given, by their names in ``core.entropy.EntropyConfig``."""
+    given = {name: getattr(args, name) for name in ("alpha1", "alpha2", "eps", "gamma0")}
+    given["form"] = args.effectiveness
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def refuse_to_replace(path: str, force: bool) -> None:
+    """Look before a long computation whether its result can be written.
+
+    Raises:
+        UsageError: Something is there and ``force`` is off, or there is no such folder.
+    """
+    if os.path.isdir(path):
+        raise UsageError("'{}' is a folder.".format(path), hint="name a file in it.")
+    if os.path.exists(path) and not force:
+        raise UsageError("'{}' exists.".format(path), hint="--force replaces it; or name another.")
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise UsageError("the folder '{}' does not exist.".format(folder))

@@ -30,7 +30,7 @@ COMMANDS: Tuple[Command, ...] = (
     Command("build", "build", "both", "make a bundle that a machine can run"),
     Command("run", "run", "both", "generate text with a bundle"),
     Command("bench", "bench", "both", "time prefill and decode of a bundle"),
-    Command("inspect", "inspect_bundle", "both", "say what a bundle holds"),
+    Command("inspect", "inspect_model", "both", "say what a bundle or an architecture holds"),
     Command("verify", "verify", "both", "check a bundle: files, graph, golden tokens"),
     Command("doctor", "doctor", "both", "check this machine and say what to mend"),
 )

@@ -20,7 +20,7 @@ def search_card(result: Any) -> str:
         "",
     ]
     lines += _drawing(best.architecture)
-    lines += ["", _costs(result), _entropy(best.entropy, result.config.entropy)]
+    lines += ["", _costs(result), entropy_words(best.entropy, result.config.entropy)]
     lines += _proof(result) + _vocabularies(result) + _front(result.front)
     lines += _runners_up(result.runners_up)
     return "\n".join(lines)
@@ -98,7 +98,8 @@ def _row(name: str, value: Optional[float], limit: Optional[float], show: Any) -
     return [name] + shown + [used]
 
 
-def _entropy(score: Any, config: Any) -> str:
+def entropy_words(score: Any, config: Any) -> str:
+    """Two lines for an ``EntropyScore`` and the ``EntropyConfig`` behind it."""
     return (
         "entropy {:.0f} nats x effectiveness {:.3f} = {:.0f} nats\n"
         "depth / width {:.4f} (gamma; effectiveness '{}' with gamma0 {:g})".format(
@@ -122,7 +123,7 @@ def _proof(result: Any) -> List[str]:
 
 def _vocabularies(result: Any) -> List[str]:
     """What each vocabulary could have had, where there was a choice."""
-    best = {}  # type: Dict[int, float]
+    best: Dict[int, float] = {}
     for run in result.seeds:
         best[run.vocab_size] = max(best.get(run.vocab_size, run.best_total), run.best_total)
     if len(best) < 2:

@@ -20,16 +20,18 @@ import os
 from typing import Any
 
 from merino_edge.cli.options import (
+    add_entropy,
     add_force,
     add_json,
     add_quiet,
     add_seed,
     count,
+    entropy_constants,
     positive_float,
     positive_int,
+    refuse_to_replace,
 )
 from merino_edge.cli.output import Progress, print_json
-from merino_edge.errors import UsageError
 
 # Option -> field of the budget.
 _LIMITS = {
@@ -136,18 +138,7 @@ def _add_objective(group: Any) -> None:
         metavar="NAME",
         help="entropy, or a baseline: decoder_params, params, flops, depth, random (entropy)",
     )
-    for name, text in (
-        ("alpha1", "weight of the attention's entropy"),
-        ("alpha2", "weight of the feed-forward's entropy"),
-        ("eps", "noise level of the entropy"),
-        ("gamma0", "depth-to-width ratio at which effectiveness is zero"),
-    ):
-        group.add_argument("--" + name, type=positive_float, metavar="X", help=text)
-    group.add_argument(
-        "--effectiveness",
-        choices=("factor", "hard", "off", "literal"),
-        help="how gamma bounds the depth (factor)",
-    )
+    add_entropy(group)
 
 
 def _add_results(group: Any) -> None:
@@ -174,9 +165,9 @@ def run(options: argparse.Namespace) -> int:
     from merino_edge.search.run import run_search
     from merino_edge.search.saved import forget
 
-    _refuse_to_replace(options.output, options.force)
+    refuse_to_replace(options.output, options.force)
     if options.report:
-        _refuse_to_replace(options.report, options.force)
+        refuse_to_replace(options.report, options.force)
     target = targets.get(options.target)
     state_folder = options.output + ".run"
     if options.force:
@@ -239,9 +230,6 @@ def _config(options: argparse.Namespace, target: Any) -> Any:
     from merino_edge.core.entropy import EntropyConfig
     from merino_edge.search.config import SearchConfig
 
-    constants = {name: getattr(options, name) for name in ("alpha1", "alpha2", "eps", "gamma0")}
-    constants["form"] = options.effectiveness
-    known = {name: value for name, value in constants.items() if value is not None}
     axis = options.pareto
     if axis is None and options.report and options.objective == "entropy":
         axis = "latency" if target.peak_bandwidth_bytes_per_s else "params"
@@ -254,15 +242,5 @@ def _config(options: argparse.Namespace, target: Any) -> Any:
         objective=options.objective,
         certify=not options.no_proof,
         front=_AXES.get(axis),
-        entropy=EntropyConfig(**known),
+        entropy=EntropyConfig(**entropy_constants(options)),
     )
-
-
-def _refuse_to_replace(path: str, force: bool) -> None:
-    if os.path.isdir(path):
-        raise UsageError("'{}' is a folder.".format(path), hint="-o {}/arch.json".format(path))
-    if os.path.exists(path) and not force:
-        raise UsageError("'{}' exists.".format(path), hint="--force replaces it; -o names another.")
-    folder = os.path.dirname(os.path.abspath(path))
-    if not os.path.isdir(folder):
-        raise UsageError("the folder '{}' does not exist.".format(folder))
