@@ -135,7 +135,12 @@ class MerinoLM(nn.Module):
         return x
 
     def _init_weights(self) -> None:
-        """N(0, 0.02) for embeddings, N(0, 1 / inputs) for matrices, zero for biases.
+        """N(0, 0.02) for embeddings, N(0, 1 / inputs) for matrices, zero for biases, 1 for joints.
+
+        A joint passes the residual on as it is, with zeros beside it or without what does not fit.
+        Drawn at random, it cuts the path from the embedding to the head that is tied to it: of
+        a decoder 96, 128, 128 wide, trained on 1.5 M tokens, the loss was 4.31 nats a token, and
+        4.06 with such joints, trained slowly (``training.optim``).
 
         GPT-2's 0.02 for every matrix suits widths near 2500, where the two rules agree; at width
         128 a signal would shrink by four in each matrix. What enters the residual is scaled by
@@ -143,7 +148,9 @@ class MerinoLM(nn.Module):
         adds to the residual ``depth`` times.
         """
         for name, parameter in self.named_parameters():
-            if "embed" in name or name == "head.weight":
+            if is_joint(name):
+                nn.init.eye_(parameter)
+            elif "embed" in name or name == "head.weight":
                 nn.init.normal_(parameter, std=EMBED_STD)
             elif parameter.dim() == 2:
                 into_residual = name.endswith(("attn.out.weight", "ffn.down.weight"))
@@ -151,6 +158,11 @@ class MerinoLM(nn.Module):
                 nn.init.normal_(parameter, std=fan**-0.5)
             elif name.endswith(".bias"):
                 nn.init.zeros_(parameter)
+
+
+def is_joint(name: str) -> bool:
+    """A parameter between two widths, by its name."""
+    return name.endswith("joint.weight")
 
 
 def load_model(a: Architecture, tensors: Mapping[str, np.ndarray]) -> MerinoLM:

@@ -1,7 +1,8 @@
 """AdamW and its learning rate, as in GPT-2's descendants.
 
 Matrices decay, embeddings included; norms and biases do not (nanoGPT's rule: by the number of
-dimensions). A shared matrix is one parameter with one decay, whatever the depth of its block. The
+dimensions). Joints, which carry the whole residual and start as the identity, do not either, and
+learn at a tenth of the rate: a step of Adam at the full rate disturbs all that follows. A shared matrix is one parameter with one decay, whatever the depth of its block. The
 rate rises linearly, then falls along half a cosine. It is a function of the step alone, so a
 resumed run needs no memory of it.
 """
@@ -13,8 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from merino_edge.model.transformer import is_joint
 from merino_edge.training.config import TrainConfig
 
+RATE = "rate"  # a group's part of the learning rate
+JOINT_RATE = 0.1  # of the others'
 MOMENTS = ("exp_avg", "exp_avg_sq")  # AdamW's two moving averages, by their names in torch
 
 
@@ -29,24 +33,29 @@ def learning_rate_at(step: int, config: TrainConfig) -> float:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only.
+    """AdamW with decay on matrices only, and slow joints.
+
+    Measured on a decoder 96, 128, 128 wide and 1.5 M tokens: joints at the full rate 4.22 nats a
+    token, at 0.3 of it 4.12, at 0.1 4.06, not trained at all 4.05 (single seeds).
 
     Fused, one pass over all tensors: 1.8 ms a step instead of 3.1 for 0.9 M parameters on two
     cores.
     """
-    parameters = list(model.parameters())
+    joints = [p for name, p in model.named_parameters() if is_joint(name)]
+    others = [p for name, p in model.named_parameters() if not is_joint(name)]
     groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+        {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        {"params": joints, "weight_decay": 0.0, RATE: JOINT_RATE},
     ]
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group this rate."""
+    """Give every group its part of this rate."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(RATE, 1.0)
 
 
 def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:

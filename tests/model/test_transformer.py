@@ -68,6 +68,17 @@ def test_a_shared_block_is_the_same_as_its_copies_one_after_another():
 
 
 @torch.no_grad()
+def test_a_new_joint_passes_the_residual_on_as_it_is():
+    a = tiny_architecture()
+    model = MerinoLM(a)
+    widen, narrow = model.blocks[1].joint, model.head_joint
+    x = torch.randn(3, a.blocks[0].d_model)
+    wide = widen(x)
+    assert torch.equal(wide[:, : x.shape[1]], x)
+    assert not wide[:, x.shape[1] :].any()
+    assert torch.equal(narrow(wide), x)
+
+
 def test_no_token_sees_the_future():
     a = llama_architecture()
     model = load_model(a, random_tensors(a, 0))
