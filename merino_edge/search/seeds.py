@@ -114,17 +114,18 @@ def _evolve(job: Job, problem: Problem, on_step: OnStep) -> Outcome:
     question = question_digest(job.question, job.vocabulary, job.seed)
     if job.state_path:
         restore_evolution(job.state_path, evolution, question)
-    saved_at = time.monotonic()
+    saved_at, was_saved = time.monotonic(), False
     with stop_wish() as wish:
         while not evolution.done:
             genomes = evolution.ask()
             evolution.tell(genomes, problem.score(genomes))
             on_step(len(genomes), evolution.step())
-            is_due = time.monotonic() - saved_at > _SAVE_EVERY_S
+            # The last state too, if it took long: another seed may yet be interrupted.
+            is_due = time.monotonic() - saved_at > _SAVE_EVERY_S or (was_saved and evolution.done)
             if job.state_path and (wish or is_due):
                 save_evolution(job.state_path, evolution, question)
-                saved_at = time.monotonic()
-            if wish:
+                saved_at, was_saved = time.monotonic(), True
+            if wish and not evolution.done:
                 _stop(evolution, job)
     assert evolution.survivors is not None
     last = evolution.step()

@@ -1,9 +1,11 @@
 """AdamW and its learning rate, as in GPT-2's descendants.
 
 Matrices decay, embeddings included; norms and biases do not (nanoGPT's rule: by the number of
-dimensions). Joints, which carry the whole residual and start as the identity, do not either, and
-learn at a tenth of the rate: a step of Adam at the full rate disturbs all that follows. A shared matrix is one parameter with one decay, whatever the depth of its block. The
-rate rises linearly, then falls along half a cosine. It is a function of the step alone, so a
+dimensions). A shared matrix is one parameter with one decay, whatever the depth of its block.
+Joints, which carry the whole residual and start as the identity, do not decay, and learn at a
+tenth of the rate: a step of Adam at the full rate disturbs all that follows.
+
+The rate rises linearly, then falls along half a cosine. It is a function of the step alone, so a
 resumed run needs no memory of it.
 """
 

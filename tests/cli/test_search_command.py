@@ -26,7 +26,8 @@ def test_search_draws_the_winner_and_writes_it(tmp_path, capsys):
     assert "energy per token (predicted: power limit x latency)" in out
     assert "proven: " in out
     assert "merino-edge train arch.json" in out
-    assert "5,000 candidates and the proof" in err
+    assert "5,000 candidates in " in err
+    assert "s of it for the proof" in err
     assert all(len(line) <= 110 for line in out.splitlines())
     assert len(out.splitlines()) <= 30  # one screen
 

@@ -183,11 +183,7 @@ def run(options: argparse.Namespace) -> int:
         state_folder=state_folder,
         keep_trials=bool(options.report),
     )
-    progress.done(
-        "{:,} candidates and the proof in {:.1f} s".format(
-            result.n_evaluated, result.elapsed_s or 0.0
-        )
-    )
+    progress.done(_timing(result))
     result.save(options.output)
     forget(state_folder)
     written = [options.output]
@@ -200,6 +196,13 @@ def run(options: argparse.Namespace) -> int:
     print("\nwritten to {}".format(", ".join(written)))
     print("next: merino-edge train {} --corpus TEXT".format(options.output))
     return 0
+
+
+def _timing(result: Any) -> str:
+    words = "{:,} candidates in {:.1f} s"
+    if result.certificate:
+        words += ", {:.1f} s of it for the proof"
+    return words.format(result.n_evaluated, result.elapsed_s, result.certificate_s)
 
 
 def _space(options: argparse.Namespace, target: Any) -> Any:
