@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("scipy")
-
 from merino_edge.core import counting
 from merino_edge.core.entropy import EntropyConfig, network_entropy
 from merino_edge.formats import jsonio
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("scipy")
 
 STUDY = Path(__file__).parents[2] / "benchmarks" / "search" / "study"
 pytestmark = pytest.mark.torch

@@ -31,7 +31,8 @@ def panel(axes: Axes, name: str, proxy: Proxy, members: list[Member]) -> None:
         rows = [row for row, member in enumerate(members) if member.group == group]
         losses = [members[row].loss for row in rows]
         colour = plt.get_cmap("tab20")(index)
-        axes.scatter(ranks[rows], losses, 22, colour, _MARKS[index % len(_MARKS)], label=group)
+        mark = _MARKS[index % len(_MARKS)]
+        axes.scatter(ranks[rows], losses, 22, colour, marker=mark, label=group)
     axes.set_xlabel(f"rank of {name}")
 
 
