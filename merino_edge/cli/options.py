@@ -93,6 +93,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_CONSTANTS = ("alpha1", "alpha2", "eps", "gamma0", "most_growth")
+
+
 def add_entropy(group: Any) -> None:
     """The constants of the entropy; ``entropy_constants`` reads them."""
     for name, text in (
@@ -100,6 +103,7 @@ def add_entropy(group: Any) -> None:
         ("alpha2", "weight of the feed-forward's entropy"),
         ("eps", "noise level of the entropy"),
         ("gamma0", "depth-to-width ratio at which effectiveness is zero"),
+        ("most-growth", "layers count as no wider than so many times the embedding"),
     ):
         group.add_argument("--" + name, type=positive_float, metavar="X", help=text)
     group.add_argument(
@@ -111,7 +115,7 @@ def add_entropy(group: Any) -> None:
 
 def entropy_constants(args: argparse.Namespace) -> Dict[str, Any]:
     """The constants that were given, by their names in ``core.entropy.EntropyConfig``."""
-    given = {name: getattr(args, name) for name in ("alpha1", "alpha2", "eps", "gamma0")}
+    given = {name: getattr(args, name) for name in _CONSTANTS}
     given["form"] = args.effectiveness
     return {name: value for name, value in given.items() if value is not None}
 

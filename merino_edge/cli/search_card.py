@@ -20,7 +20,11 @@ def search_card(result: Any) -> str:
         "",
     ]
     lines += _drawing(best.architecture)
-    lines += ["", _costs(result), entropy_words(best.entropy, result.config.entropy)]
+    lines += [
+        "",
+        _costs(result) + _token(result.at),
+        entropy_words(best.entropy, result.config.entropy),
+    ]
     lines += _proof(result) + _vocabularies(result) + _front(result.front)
     lines += _runners_up(result.runners_up)
     return "\n".join(lines)
@@ -86,6 +90,14 @@ def _costs(result: Any) -> str:
         ),
     ]
     return table(("at context {}".format(context), "cost", "limit", "used"), rows)
+
+
+def _token(at: Any) -> str:
+    """What a token means where vocabularies were compared."""
+    if at.tokens_per_reference == 1.0:
+        return ""
+    line = "a token above is the text of one reference token: {:.3f} tokens of this vocabulary\n"
+    return line.format(at.tokens_per_reference)
 
 
 def _ms(value: float) -> str:

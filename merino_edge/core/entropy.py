@@ -37,6 +37,8 @@ class EntropyConfig:
         alpha2: Weight of the feed-forward matrices.
         eps: Noise level of the rate: singular values far below it carry nothing.
         gamma0: Depth-to-width ratio at which effectiveness reaches zero.
+        most_growth: A layer counts as no wider than so many times the embedding, whose width the
+            logits cannot exceed; None for as wide as it is.
         form: "factor": max(0, 1 - gamma/gamma0). "hard": 1 up to gamma0, then 0. "off": 1.
             "literal": max(0, 1 - gamma0 * gamma), the other reading of the paper.
     """
@@ -46,6 +48,7 @@ class EntropyConfig:
     eps: float = 1.0
     gamma0: float = 1.0 / 16.0
     form: str = "factor"
+    most_growth: float | None = None
 
     def __post_init__(self) -> None:
         if not 1.0 / EPS_MAX <= self.eps <= EPS_MAX:
@@ -55,6 +58,8 @@ class EntropyConfig:
         for name in ("alpha1", "alpha2"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise SpecError(f"{name} is {getattr(self, name)}, must not be negative.")
+        if self.most_growth is not None and not 1.0 <= self.most_growth < float("inf"):
+            raise SpecError(f"most_growth is {self.most_growth}, must be at least 1.")
         if self.form not in FORMS:
             raise SpecError(f"form is {self.form!r}, must be one of {', '.join(FORMS)}.")
 
@@ -144,6 +149,24 @@ def layer_entropy(block: BlockSpec, gated: bool, config: EntropyConfig) -> float
     return attention + config.alpha2 * ffn_entropy(block, gated, config.eps)
 
 
+def counted_block(block: BlockSpec, embed_dim: int, config: EntropyConfig) -> BlockSpec:
+    """The block as wide as it counts: heads and feed-forward shrink with it.
+
+    Args:
+        block: As it is.
+        embed_dim: Width of the embedding.
+        config: Its ``most_growth`` is the limit.
+    """
+    limit = block.d_model if config.most_growth is None else config.most_growth * embed_dim
+    if block.d_model <= limit:
+        return block
+    share = limit / block.d_model
+    n_head = max(1, round(block.n_head * share))
+    n_kv_head = max(1, round(block.n_kv_head * share))
+    d_model, d_ff = round(limit), max(1, round(block.d_ff * share))
+    return BlockSpec(d_model, n_head, n_kv_head, d_ff, block.depth)
+
+
 def depth_width_ratio(widths: Sequence[int], depths: Sequence[int]) -> float:
     """Gamma: all layers divided by the geometric mean of their widths."""
     n_layers = sum(depths)
@@ -164,7 +187,8 @@ def effectiveness(gamma: "float | np.ndarray", config: EntropyConfig) -> "float 
 def network_entropy(a: Architecture, config: EntropyConfig | None = None) -> EntropyScore:
     """Score any decoder, ours or an imported one."""
     config = config or EntropyConfig()
-    per_block = tuple(b.depth * layer_entropy(b, a.gated_ffn, config) for b in a.blocks)
-    gamma = depth_width_ratio([b.d_model for b in a.blocks], [b.depth for b in a.blocks])
+    blocks = [counted_block(block, a.embed_dim, config) for block in a.blocks]
+    per_block = tuple(b.depth * layer_entropy(b, a.gated_ffn, config) for b in blocks)
+    gamma = depth_width_ratio([b.d_model for b in blocks], [b.depth for b in blocks])
     factor, raw = float(effectiveness(gamma, config)), sum(per_block)
     return EntropyScore(raw, gamma, factor, raw * factor, per_block)

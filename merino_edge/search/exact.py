@@ -170,9 +170,10 @@ def _choose_depths(
     relaxation: Relaxation, row: int, tables: Tables, total: float, effort: _Effort
 ) -> _States:
     """All depths of a chain's blocks whose bound is above ``total``."""
-    chain, depth, logs = relaxation.chains[row], tables.depth, log_widths(tables)
+    chain, depth, first = relaxation.chains[row], tables.depth, relaxation.first[row]
+    logs = log_widths(tables)[first]
     states = _first_states(relaxation, row, total)
-    best = relaxation.best[:, chain]  # (M, n_blocks, D)
+    best = relaxation.best[:, first, chain]  # (M, n_blocks, D)
     # What the blocks from each one on can still add, by the layers that they will have.
     log_tails = longest_paths(logs[chain[::-1], None], depth)[::-1]
     tails = longest_paths(best[:, ::-1].swapaxes(0, 1), depth)[::-1]
@@ -223,16 +224,16 @@ def _choose_ratios(
 ) -> np.ndarray:
     """Genomes (m, n_blocks, 3): the given depths with all ratios whose bound is above ``total``."""
     chain, depths = relaxation.chains[row], states.genes
-    value, n_ratios = relaxation.value, relaxation.value.shape[2]
+    first = relaxation.first[row]
+    value, best = relaxation.value[:, first], relaxation.best[:, first]
+    n_ratios = value.shape[2]
     states = states._replace(genes=depths[:, :0])
     for block, width in enumerate(chain):
         depths = np.repeat(depths, n_ratios, axis=0)
         states, choice = states.times(n_ratios)
         depth = depths[:, block]
         gain = value[states.price, width, choice, depth]
-        states = states._replace(
-            worth=states.worth + gain - relaxation.best[states.price, width, depth]
-        )
+        states = states._replace(worth=states.worth + gain - best[states.price, width, depth])
         keep = _can_pay(states.n_layers, states.log_sum, states.worth, tables, total)
         states, depths = states.take(keep), depths[keep]
         effort.spend(states)

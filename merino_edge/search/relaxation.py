@@ -40,16 +40,20 @@ MOST_CHAINS = 2_000_000
 class Relaxation:
     """A space seen through M price vectors. W widths, R ratios, D depths; n chains; L layers.
 
+    F first widths, as in ``Tables``.
+
     Attributes:
         chains: (n, n_blocks), indices of widths.
-        value: (M, W, R, D), what a block is worth: entropy less the price of its costs.
-        best: (M, W, D), with the best ratio.
+        first: (n,), which of the F.
+        value: (M, F, W, R, D), what a block is worth: entropy less the price of its costs.
+        best: (M, F, W, D), with the best ratio.
         credit: (n, M), the price of what the limits leave beside joints and ends.
         bound: (n, L + 1), no member with so many layers has more, in nats.
         price: (n, L + 1), the price vector that says so.
     """
 
     chains: np.ndarray
+    first: np.ndarray
     value: np.ndarray
     best: np.ndarray
     credit: np.ndarray
@@ -72,15 +76,15 @@ def relax(genome: np.ndarray, total: float, tables: Tables, budget: Budget) -> R
     rates = _limits(tables, budget)
     chains = _chains(tables.space)
     block_costs = tables.block @ rates.T  # (W, R, D, K), in parts of the limits
-    entropy = tables.entropy[:, :, None] * tables.depth
+    entropy = tables.entropy[..., None] * tables.depth  # (F, W, R, D)
     left = 1.0 + _SLACK - _fixed_costs(chains, rates, tables, budget)
     (left_to_it,) = 1.0 + _SLACK - _fixed_costs(genome[None, :, WIDTH], rates, tables, budget)
     prices = _prices(len(rates)) * total / left_to_it
-    value = entropy - np.moveaxis(block_costs @ prices.T, -1, 0)
+    value = entropy - np.moveaxis(block_costs @ prices.T, -1, 0)[:, None]
     credit = left @ prices.T
-    best = value.max(axis=2)
+    best, first = value.max(axis=3), tables.first(chains[:, 0])
     bound, price = _bounds(chains, best, credit, tables)
-    return Relaxation(chains, value, best, credit, bound, price)
+    return Relaxation(chains, first, value, best, credit, bound, price)
 
 
 def _limits(tables: Tables, budget: Budget) -> np.ndarray:
@@ -139,13 +143,14 @@ def _bounds(
     chains: np.ndarray, best: np.ndarray, credit: np.ndarray, tables: Tables
 ) -> tuple[np.ndarray, np.ndarray]:
     """``bound`` and ``price`` of the relaxation."""
-    *_, spread = longest_paths(log_widths(tables)[chains.T], tables.depth)
+    first = tables.first(chains[:, 0])
+    *_, spread = longest_paths(log_widths(tables)[first, chains.T], tables.depth)
     n_layers = np.arange(spread.shape[1])
     possible = np.isfinite(spread)
     factor = effectiveness_of(n_layers, np.where(possible, spread, 0.0), tables)
     entropy, price = np.full(spread.shape, np.inf), np.zeros(spread.shape, dtype=np.int64)
     for index, worth in enumerate(best):
-        *_, paths = longest_paths(worth[chains.T], tables.depth)
+        *_, paths = longest_paths(worth[first, chains.T], tables.depth)
         paths += credit[:, index, None]
         price[paths < entropy] = index
         np.minimum(entropy, paths, out=entropy)
@@ -153,8 +158,8 @@ def _bounds(
 
 
 def log_widths(tables: Tables) -> np.ndarray:
-    """(W, D): what a block adds to the layers' sum of logarithms of widths."""
-    return np.asarray(np.log(tables.width)[:, None] * tables.depth)
+    """(F, W, D): what a block adds to the layers' sum of logarithms of widths."""
+    return np.asarray(tables.log_width[..., None] * tables.depth)
 
 
 def effectiveness_of(n_layers: np.ndarray, log_sum: np.ndarray, tables: Tables) -> np.ndarray:

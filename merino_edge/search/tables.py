@@ -13,8 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from merino_edge.core.cost import Pricing
-from merino_edge.core.entropy import EntropyConfig, effectiveness, layer_entropy
+from merino_edge.core.entropy import (
+    EntropyConfig,
+    counted_block,
+    effectiveness,
+    layer_entropy,
+)
 from merino_edge.core.space import DEPTH, RATIO, WIDTH, SearchSpace
+from merino_edge.formats.architecture import BlockSpec
 
 
 class CostArrays(NamedTuple):
@@ -42,6 +48,9 @@ class EntropyArrays(NamedTuple):
 class Tables:
     """Prices of the parts. W widths, R ratios, D depths, C fields of ``core.cost.PartCost``.
 
+    F first widths: W where the entropy of a block depends on the first one's width
+    (``EntropyConfig.most_growth``), else 1.
+
     Attributes:
         space: What may be chosen.
         pricing: Where, at which work point, and where milliseconds come from.
@@ -51,7 +60,8 @@ class Tables:
         joint: (W, W, C), from a width to the next; zero for equal ones.
         ends: (W, W, C), by the first and the last width.
         activation_bytes: (W, R), of one application.
-        entropy: (W, R), of one application.
+        entropy: (F, W, R), of one application.
+        log_width: (F, W), of the width as it counts.
     """
 
     space: SearchSpace
@@ -64,6 +74,7 @@ class Tables:
     ends: np.ndarray
     activation_bytes: np.ndarray
     entropy: np.ndarray
+    log_width: np.ndarray
 
     @classmethod
     def build(cls, space: SearchSpace, pricing: Pricing, entropy_config: EntropyConfig) -> "Tables":
@@ -87,18 +98,21 @@ class Tables:
             joint=joint,
             ends=np.array([[pricing.ends(a) for a in row] for row in pairs], dtype=np.float64),
             activation_bytes=np.array([[pricing.activation_bytes(a, 0) for a in r] for r in alone]),
-            entropy=np.array(
-                [[layer_entropy(b, space.gated_ffn, entropy_config) for b in r] for r in blocks]
-            ),
+            **_entropy_tables(blocks, space, entropy_config),
         )
+
+    def first(self, width: np.ndarray) -> np.ndarray:
+        """Rows of the tables by first width, for first widths (...)."""
+        return width if len(self.entropy) > 1 else np.zeros_like(width)
 
     def entropies(self, genomes: np.ndarray) -> EntropyArrays:
         """Score a population, shape (n, n_blocks, 3)."""
         width, ratio = genomes[:, :, WIDTH], genomes[:, :, RATIO]
         depth = self.depth[genomes[:, :, DEPTH]]
-        raw = (depth * self.entropy[width, ratio]).sum(axis=1)
+        first = self.first(width[:, :1])
+        raw = (depth * self.entropy[first, width, ratio]).sum(axis=1)
         n_layers = depth.sum(axis=1)
-        mean_log = (depth * np.log(self.width)[width]).sum(axis=1) / n_layers
+        mean_log = (depth * self.log_width[first, width]).sum(axis=1) / n_layers
         gamma = n_layers / np.exp(mean_log)
         factor = np.asarray(effectiveness(gamma, self.entropy_config))
         return EntropyArrays(raw, gamma, factor, raw * factor)
@@ -111,3 +125,20 @@ class Tables:
         totals += self.joint[width[:, :-1], width[:, 1:]].sum(axis=1)
         activation_bytes = self.activation_bytes[width, ratio].max(axis=1)
         return CostArrays(**self.pricing.costs(totals, activation_bytes))
+
+
+def _entropy_tables(
+    blocks: list[list[BlockSpec]], space: SearchSpace, config: EntropyConfig
+) -> dict[str, np.ndarray]:
+    """``entropy`` and ``log_width`` of the tables."""
+    ends = space.d_models[:1] if config.most_growth is None else space.d_models
+    counted = [[[counted_block(b, end, config) for b in row] for row in blocks] for end in ends]
+    return {
+        "entropy": np.array(
+            [
+                [[layer_entropy(b, space.gated_ffn, config) for b in row] for row in rows]
+                for rows in counted
+            ]
+        ),
+        "log_width": np.log([[row[0].d_model for row in rows] for rows in counted]),
+    }

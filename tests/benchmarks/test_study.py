@@ -125,16 +125,6 @@ def test_the_fit_finds_the_constants_that_made_the_losses(banded):
     assert result["mean"]["tested"] > result["mean"]["default tested"]
 
 
-def test_narrowing_keeps_ratios_and_changes_nothing_where_widths_are_equal(banded):
-    for run in banded:
-        a = run.architecture
-        narrow = proxies.narrowed(a)
-        assert {block.d_model for block in narrow.blocks} == {a.blocks[0].d_model}
-        assert narrow.n_layers == a.n_layers
-        if len({block.d_model for block in a.blocks}) == 1:
-            assert narrow == a
-
-
 @pytest.fixture
 def threads_as_before():
     before = torch.get_num_threads()

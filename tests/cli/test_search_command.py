@@ -142,6 +142,7 @@ def test_a_report_comes_with_its_trials_and_its_front(tmp_path, capsys):
 
 def test_constants_of_the_entropy_and_baselines_are_options(tmp_path):
     constants = ["--alpha2", "2", "--gamma0", "0.125", "--effectiveness", "hard"]
+    constants += ["--most-growth", "1.5"]
     assert main([*QUICK, "-q", *constants]) == 0
     config = json.loads((tmp_path / "arch.json").read_text())["config"]
     assert config["entropy"] == {
@@ -150,6 +151,7 @@ def test_constants_of_the_entropy_and_baselines_are_options(tmp_path):
         "eps": 1.0,
         "gamma0": 0.125,
         "form": "hard",
+        "most_growth": 1.5,
     }
     assert main([*QUICK, "-q", "--objective", "depth", "-o", "deep.json"]) == 0
     deep = read_architecture(str(tmp_path / "deep.json"))

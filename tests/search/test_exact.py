@@ -106,6 +106,7 @@ def test_the_proof_agrees_with_exhaustion_on_random_spaces_and_limits(data):
     config = EntropyConfig(
         alpha2=data.draw(st.sampled_from((0.0, 1.0, 3.0))),
         gamma0=data.draw(st.sampled_from((1 / 16, 1 / 4))),
+        most_growth=data.draw(st.sampled_from((None, 1.0, 1.6))),
     )
     tables = tables_of(space, config)
     middle = space.decode(space.sample(np.random.default_rng(data.draw(st.integers(0, 99))), 1)[0])

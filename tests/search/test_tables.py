@@ -46,8 +46,9 @@ def test_costs_of_a_population_equal_those_of_each_member(space, target):
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 @pytest.mark.parametrize("form", ["factor", "hard", "off", "literal"])
-def test_entropies_of_a_population_equal_those_of_each_member(space, form):
-    config = EntropyConfig(alpha1=2.0, alpha2=0.5, eps=0.3, gamma0=0.03, form=form)
+@pytest.mark.parametrize("most_growth", [None, 1.0, 1.7])
+def test_entropies_of_a_population_equal_those_of_each_member(space, form, most_growth):
+    config = EntropyConfig(2.0, 0.5, eps=0.3, gamma0=0.03, form=form, most_growth=most_growth)
     genomes = space.sample(np.random.default_rng(2), N)
     entropies = Tables.build(space, Pricing.by_roofline(WITH_CACHE, WorkPoint()), config).entropies(
         genomes

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from plan import SCHEMA as PLAN_SCHEMA
 from plan import Plan, PlannedRun
-from proxies import Proxy, all_proxies, depth_to_width, entropy, narrowed
+from proxies import Proxy, all_proxies, depth_to_width, entropy
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from merino_edge.core import counting
-from merino_edge.core.entropy import FORMS, EntropyConfig, network_entropy
+from merino_edge.core.entropy import FORMS, EntropyConfig
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, describe
 
@@ -178,26 +178,23 @@ class Constants(NamedTuple):
     eps: float
     gamma0: float
     form: str
-    at_first_width: bool
+    most_growth: float | None
 
     def proxy(self) -> Proxy:
         """The entropy with these constants, alpha1 = 1."""
-        config = EntropyConfig(1.0, self.alpha2, self.eps, self.gamma0, self.form)
-        if self.at_first_width:
-            return lambda a: network_entropy(narrowed(a), config).total
-        return entropy(config)
+        return entropy(EntropyConfig(1.0, *self))
 
 
 def grid() -> list[Constants]:
     """All constants that are tried."""
     gammas = [1 / parts for parts in (32, 16, 12, 8, 6, 4, 3, 2)]
     found = []
-    for alpha2, eps, first in product(
-        (0.25, 0.5, 1.0, 2.0, 4.0), (0.3, 1.0, 3.0, 10.0), (False, True)
+    for alpha2, eps, growth in product(
+        (0.25, 0.5, 1.0, 2.0, 4.0), (0.3, 1.0, 3.0, 10.0), (None, 1.0, 1.5, 2.0)
     ):
-        found += [Constants(alpha2, eps, gamma0, "factor", first) for gamma0 in gammas]
-        found += [Constants(alpha2, eps, gamma0, "hard", first) for gamma0 in gammas]
-        found.append(Constants(alpha2, eps, gammas[0], "off", first))
+        found += [Constants(alpha2, eps, gamma0, "factor", growth) for gamma0 in gammas]
+        found += [Constants(alpha2, eps, gamma0, "hard", growth) for gamma0 in gammas]
+        found.append(Constants(alpha2, eps, gammas[0], "off", growth))
     return found
 
 
@@ -210,7 +207,7 @@ def fit(members: Sequence[Member], seq_len: int, n_splits: int = 20) -> dict[str
     candidates = grid()
     values = np.array([[c.proxy()(m.architecture) for m in members] for c in candidates])
     rng, rows = np.random.default_rng(SEED), []
-    default = candidates.index(Constants(1.0, 1.0, 1 / 16, "factor", False))
+    default = candidates.index(Constants(1.0, 1.0, 1 / 16, "factor", None))
     for split in range(n_splits):
         halves = _halves(everyone.bands, None if split == 0 else rng)
         train, test = (Sample.of(members, half, seq_len) for half in halves)

@@ -7,8 +7,8 @@ and winners that the ablations need.
 
 The first trainings showed how much a narrow first block costs, which the entropy does not see. So
 there are bands of *even* members too, whose widths grow by half at most, and members with *ends*
-(embedding and head) of another width than their first block; both were added then, and stand
-before the second half of the others.
+(embedding and head) of another width than their first block; both were added then. What is
+trained first is half of the bands and the even ones, then the ablations, then the other half.
 
 Example:
   python benchmarks/search/study/plan.py -o plan.json
@@ -104,11 +104,11 @@ def make_plan() -> Plan:
     any_bands = [("flops", centre) for centre in FLOPS_BANDS]
     any_bands += [("params", centre) for centre in PARAMS_BANDS]
     members = _members(any_bands, np.inf, rng)
-    extra = [*_twins(members), *_winners(), *_repeats(members)]
     even = _members(EVEN_BANDS, MOST_GROWTH, rng)
     half = len(members) // 2
-    added = [*_ends(members[:half], even), *even]
-    return Plan(SEED, SPACE, (*members[:half], *extra, *added, *members[half:]))
+    ends = _ends(members[:half], even)
+    extra = [*_winners(), *ends, *_repeats(members), *_twins(members)]
+    return Plan(SEED, SPACE, (*members[:half], *even, *extra, *members[half:]))
 
 
 def _members(

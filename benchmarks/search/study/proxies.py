@@ -28,18 +28,6 @@ def mean_width(a: Architecture) -> float:
     return exp(log_sum / a.n_layers)
 
 
-def narrowed(a: Architecture, most_growth: float = 1.0) -> Architecture:
-    """The decoder with no block wider than so many times the first, ratios kept."""
-    limit = a.blocks[0].d_model * most_growth
-    blocks = []
-    for block in a.blocks:
-        width = min(block.d_model, round(limit))
-        d_ff = max(1, round(block.d_ff * width / block.d_model))
-        n_head = max(1, round(block.n_head * width / block.d_model))
-        blocks.append(block._replace(d_model=width, n_head=n_head, n_kv_head=n_head, d_ff=d_ff))
-    return a._replace(blocks=tuple(blocks))
-
-
 def decoder_params(a: Architecture) -> float:
     """As LiteTransformerSearch counts: every layer by itself, no embeddings."""
     blocks = tuple(b._replace(depth=1) for b in a.blocks for _ in range(b.depth))
@@ -62,11 +50,10 @@ def all_proxies(seq_len: int) -> dict[str, Proxy]:
     for parts in (4, 8, 32):
         config = EntropyConfig(gamma0=1 / parts)
         proxies[f"entropy (gamma0 1/{parts})"] = entropy(config)
-    for parts in (16, 8, 4):
-        config = EntropyConfig(gamma0=1 / parts)
-        proxies[f"entropy at the first width (gamma0 1/{parts})"] = lambda a, config=config: (
-            network_entropy(narrowed(a), config).total
-        )
+    for growth in (1.0, 1.5, 2.0):
+        for parts in (8, 4):
+            config = EntropyConfig(gamma0=1 / parts, most_growth=growth)
+            proxies[f"entropy (gamma0 1/{parts}), growth to {growth:g}"] = entropy(config)
     return proxies | {
         "decoder parameters": decoder_params,
         "parameters": counting.n_params,
