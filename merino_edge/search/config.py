@@ -55,9 +55,10 @@ class SearchConfig:
         self._check("method", METHODS)
         self._check("objective", tuple(OBJECTIVES))
         self._check("front", (None, *AXES))
-        if self.method == "exact" and self.objective != ENTROPY:
+        if self.objective != ENTROPY and (self.method == "exact" or self.front is not None):
             raise SpecError(
-                f"method is 'exact', objective {self.objective!r}: only entropy can be proven."
+                f"objective is {self.objective!r}: only the entropy can be proven and traced.",
+                hint="leave out the exact method and the front.",
             )
 
     def _check(self, name: str, known: tuple[str | None, ...]) -> None:

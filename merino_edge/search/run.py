@@ -102,31 +102,12 @@ def run_search(
     if problems[0].objective is entropy:
         _refuse_the_ineffective(verdict.finalists, config)
         verdict = _judge(verdict.finalists, everyone, config, on_progress)
-    certificate_s = time.perf_counter() - proof_start
-    finalists, pricing = verdict.finalists, verdict.finalists.problem.tables.pricing
-    genome, candidates = finalists.genome(), finalists.different(N_RUNNERS_UP + 1)
-    if verdict.better is not None:
-        genome = finalists.settled(verdict.better)
-        candidates = [finalists.problem.candidate(genome), *candidates[:N_RUNNERS_UP]]
-    best, *runners_up = candidates
-    return SearchResult(
-        best=best,
-        runners_up=tuple(runners_up),
-        certificate=verdict.certificate,
-        parts=part_shares(best, pricing),
-        neighbours=neighbours(genome, finalists.problem),
-        lineage=() if verdict.better is not None else finalists.lineage(),
-        seeds=tuple(run for each in everyone for run in each.seed_runs()),
-        front=_front(best, finalists.problem, config, on_progress),
-        config=config,
-        budget=budget,
-        at=pricing.at,
-        space=space.name,
-        target=target.name,
-        n_evaluated=sum(o.history[-1].n_evaluated for each in everyone for o in each.outcomes),
+    end = time.perf_counter()
+    result = _account(question, verdict, everyone, on_progress)
+    return result._replace(
         elapsed_s=time.perf_counter() - start,
-        certificate_s=certificate_s,
-        trials=finalists.trials() if keep_trials else (),
+        certificate_s=end - proof_start,
+        trials=verdict.finalists.trials() if keep_trials else (),
     )
 
 
@@ -136,6 +117,46 @@ class _Verdict(NamedTuple):
     finalists: Finalists
     better: np.ndarray | None
     certificate: Certificate | None
+
+    @property
+    def genome(self) -> np.ndarray:
+        """The winner, shape (n_blocks, 3)."""
+        found = self.better
+        return self.finalists.genome() if found is None else self.finalists.settled(found)
+
+    def candidates(self) -> list[Candidate]:
+        """The winner and the runners-up, best first."""
+        candidates = self.finalists.different(N_RUNNERS_UP + 1)
+        if self.better is None:
+            return candidates
+        return [self.finalists.problem.candidate(self.genome), *candidates[:N_RUNNERS_UP]]
+
+
+def _account(
+    question: Question,
+    verdict: _Verdict,
+    everyone: Sequence[Finalists],
+    on_progress: OnProgress,
+) -> SearchResult:
+    """All that the result says, but for times and trials."""
+    problem, config = verdict.finalists.problem, question.config
+    best, *runners_up = verdict.candidates()
+    return SearchResult(
+        best=best,
+        runners_up=tuple(runners_up),
+        certificate=verdict.certificate,
+        parts=part_shares(best, problem.tables.pricing),
+        neighbours=neighbours(verdict.genome, problem),
+        lineage=verdict.finalists.lineage() if verdict.better is None else (),
+        seeds=tuple(run for each in everyone for run in each.seed_runs()),
+        front=_front(best, problem, config, on_progress),
+        config=config,
+        budget=question.budget,
+        at=problem.tables.pricing.at,
+        space=question.space.name,
+        target=question.target.name,
+        n_evaluated=sum(o.history[-1].n_evaluated for each in everyone for o in each.outcomes),
+    )
 
 
 def _evolutions(

@@ -188,7 +188,7 @@ def test_an_earlier_result_is_kept_unless_forced(tmp_path, capsys):
         (["--report", "no/such/report.html"], 2, "does not exist"),
         (["--pareto", "latency"], 2, "cannot be predicted for 'host'"),
         (["--objective", "luck"], 2, "must be one of entropy"),
-        (["--method", "exact", "--objective", "depth"], 2, "only entropy can be proven"),
+        (["--method", "exact", "--objective", "depth"], 2, "only the entropy can be proven"),
         (["--eps", "0"], 2, "not a number above zero"),
     ],
 )

@@ -82,7 +82,8 @@ def test_a_function_of_one_architecture_can_be_maximised():
         ({"front": "beauty"}, "front is 'beauty'"),
         ({"front_points": 1}, "front_points"),
         ({"n_seeds": 0}, "n_seeds 0"),
-        ({"method": "exact", "objective": "depth"}, "only entropy can be proven"),
+        ({"front": "n_params", "objective": "depth"}, "only the entropy can be proven"),
+        ({"method": "exact", "objective": "depth"}, "only the entropy can be proven"),
     ],
 )
 def test_a_method_that_is_none_is_refused(fields, reason):
