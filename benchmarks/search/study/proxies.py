@@ -51,7 +51,7 @@ def all_proxies(seq_len: int) -> dict[str, Proxy]:
         config = EntropyConfig(gamma0=1 / parts)
         proxies[f"entropy (gamma0 1/{parts})"] = entropy(config)
     for growth in (1.0, 1.5, 2.0):
-        for parts in (8, 4):
+        for parts in (16, 8, 4):
             config = EntropyConfig(gamma0=1 / parts, most_growth=growth)
             proxies[f"entropy (gamma0 1/{parts}), growth to {growth:g}"] = entropy(config)
     return proxies | {
