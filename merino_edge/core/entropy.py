@@ -9,8 +9,9 @@ Depth adds entropy without end, so the sum is multiplied by an *effectiveness* t
 the depth-to-width ratio governs how well a network can be trained).
 
 After MeRino (arXiv 2403.07921). Its constants were not published where we could read them, so
-eps = 1, alpha = (1, 1) and this form of the factor are our choices. Norms, embeddings, joints and
-the softmax do not enter. Nothing here knows data, weights, budgets or a device.
+eps = 1, alpha = (1, 1), this form of the factor and the limit on growth are our choices. Norms,
+embeddings, joints and the softmax do not enter. Nothing here knows data, weights, budgets or a
+device.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,8 @@ class EntropyConfig:
         eps: Noise level of the rate: singular values far below it carry nothing.
         gamma0: Depth-to-width ratio at which effectiveness reaches zero.
         most_growth: A layer counts as no wider than so many times the embedding, whose width the
-            logits cannot exceed; None for as wide as it is.
+            logits cannot exceed; None for as wide as it is. That members far wider than their
+            embedding train badly was measured (benchmarks/search/README.md).
         form: "factor": max(0, 1 - gamma/gamma0). "hard": 1 up to gamma0, then 0. "off": 1.
             "literal": max(0, 1 - gamma0 * gamma), the other reading of the paper.
     """
@@ -48,7 +50,7 @@ class EntropyConfig:
     eps: float = 1.0
     gamma0: float = 1.0 / 16.0
     form: str = "factor"
-    most_growth: float | None = None
+    most_growth: float | None = 2.0
 
     def __post_init__(self) -> None:
         if not 1.0 / EPS_MAX <= self.eps <= EPS_MAX:

@@ -16,6 +16,7 @@ Example:
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,13 +59,14 @@ PER_BAND = 8
 N_DRAWN = 400_000
 
 ABLATION_BUDGETS = (Budget(max_flops=80_000_000), Budget(max_flops=200_000_000))
+PLAIN = EntropyConfig(most_growth=None)  # as it was when the plan was drawn
 GAMMAS = {
-    "gamma factor 1/16": EntropyConfig(),
-    "gamma factor 1/8": EntropyConfig(gamma0=1 / 8),
-    "gamma factor 1/4": EntropyConfig(gamma0=1 / 4),
-    "gamma factor 1/32": EntropyConfig(gamma0=1 / 32),
-    "gamma hard 1/16": EntropyConfig(form="hard"),
-    "gamma off": EntropyConfig(form="off"),
+    "gamma factor 1/16": PLAIN,
+    "gamma factor 1/8": replace(PLAIN, gamma0=1 / 8),
+    "gamma factor 1/4": replace(PLAIN, gamma0=1 / 4),
+    "gamma factor 1/32": replace(PLAIN, gamma0=1 / 32),
+    "gamma hard 1/16": replace(PLAIN, form="hard"),
+    "gamma off": replace(PLAIN, form="off"),
 }
 RATIO_FLOORS = (0.5, 1.0, 2.0, 3.0, 4.0)
 N_TWINS = 8
@@ -122,7 +124,7 @@ def _members(
 def _bands(
     bands: Sequence[tuple[str, float]], most_growth: float, rng: np.random.Generator
 ) -> Iterator[Iterator[PlannedRun]]:
-    tables = Tables.build(SPACE, Pricing.by_roofline(TARGET, AT), EntropyConfig())
+    tables = Tables.build(SPACE, Pricing.by_roofline(TARGET, AT), PLAIN)
     genomes = SPACE.sample(rng, N_DRAWN)
     costs = tables.costs(genomes)
     values = {"flops": costs.prefill_flops, "params": costs.n_params}
@@ -179,7 +181,7 @@ def _winners() -> Iterator[PlannedRun]:
         for floor in RATIO_FLOORS:
             ratios = tuple(ratio for ratio in SPACE.ffn_ratios if ratio >= floor)
             space = SPACE.replace(ffn_ratios=ratios)
-            genome = _search(space, budget, EntropyConfig())
+            genome = _search(space, budget, PLAIN)
             architecture = space.decode(genome)
             group = f"ratio from {floor:g} at {budget.max_flops:.2g}"
             yield PlannedRun(group, "", SEED, architecture)

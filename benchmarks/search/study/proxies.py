@@ -43,12 +43,12 @@ def chance(a: Architecture) -> float:
 def all_proxies(seq_len: int) -> dict[str, Proxy]:
     """By name, cheap ones only; FLOPs are those of a prompt of ``seq_len`` tokens."""
     proxies: dict[str, Proxy] = {
-        "entropy (gamma0 1/16)": entropy(EntropyConfig()),
-        "entropy, no effectiveness": entropy(EntropyConfig(form="off")),
-        "entropy, hard bound 1/16": entropy(EntropyConfig(form="hard")),
+        "entropy (gamma0 1/16)": entropy(EntropyConfig(most_growth=None)),
+        "entropy, no effectiveness": entropy(EntropyConfig(form="off", most_growth=None)),
+        "entropy, hard bound 1/16": entropy(EntropyConfig(form="hard", most_growth=None)),
     }
     for parts in (4, 8, 32):
-        config = EntropyConfig(gamma0=1 / parts)
+        config = EntropyConfig(gamma0=1 / parts, most_growth=None)
         proxies[f"entropy (gamma0 1/{parts})"] = entropy(config)
     for growth in (1.0, 1.5, 2.0):
         for parts in (16, 8, 4):
