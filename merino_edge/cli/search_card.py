@@ -140,7 +140,7 @@ def _vocabularies(result: Any) -> List[str]:
         best[run.vocab_size] = max(best.get(run.vocab_size, run.best_total), run.best_total)
     if len(best) < 2:
         return []
-    line = "vocabulary {}: {:.0f} nats"
+    line = "vocabulary {}: {:.0f}" + (" nats" if result.config.objective == "entropy" else "")
     return ["best for each vocabulary:"] + ["  " + line.format(*pair) for pair in best.items()]
 
 

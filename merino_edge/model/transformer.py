@@ -160,6 +160,13 @@ class MerinoLM(nn.Module):
                 nn.init.zeros_(parameter)
 
 
+def new_model(architecture: Architecture, seed: int) -> MerinoLM:
+    """A model with fresh weights; same seed, same weights, and torch's own generator untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MerinoLM(architecture)
+
+
 def is_joint(name: str) -> bool:
     """A parameter between two widths, by its name."""
     return name.endswith("joint.weight")
@@ -181,8 +188,7 @@ def load_model(a: Architecture, tensors: Mapping[str, np.ndarray]) -> MerinoLM:
 
 def random_tensors(a: Architecture, seed: int) -> dict[str, np.ndarray]:
     """Weights as training would start from; for measuring speed, not for text."""
-    torch.manual_seed(seed)
-    return {name: p.detach().numpy() for name, p in MerinoLM(a).named_parameters()}
+    return {name: p.detach().numpy() for name, p in new_model(a, seed).named_parameters()}
 
 
 class _RopeTables:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from merino_edge.formats.architecture import Architecture
 from merino_edge.model.attention import Attention
 from merino_edge.model.layers import FeedForward
-from merino_edge.model.transformer import MerinoLM, SharedBlock
+from merino_edge.model.transformer import MerinoLM, SharedBlock, new_model
 
 Term = Callable[[nn.Parameter], Tensor]
 
@@ -63,9 +63,7 @@ def fresh_body(a: Architecture, seed: int) -> MerinoLM:
     Its embedding tables have one row: the scores do not use them, and at a vocabulary of 50,257
     they would be half of all the numbers to draw.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = MerinoLM(a.replace(vocab_size=1, max_seq_len=1, tie_embeddings=True))
+    model = new_model(a.replace(vocab_size=1, max_seq_len=1, tie_embeddings=True), seed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.abs_()

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from multiprocessing import get_context
 from typing import NamedTuple
 
@@ -101,11 +102,13 @@ def run_jobs(
 
 
 def _evolve_alone(job: Job) -> Outcome:
-    """In a process of its own, which has to pose the problem again."""
-    space, budget, config, target = job.question
-    return _evolve(
-        job, pose(space, budget, config, target)[job.vocabulary], lambda n_new, step: None
-    )
+    """In a process of its own, which has to pose the question again."""
+    return _evolve(job, _posed(job.question)[job.vocabulary], lambda n_new, step: None)
+
+
+@lru_cache(maxsize=1)  # once in each process, however many jobs it takes
+def _posed(question: Question) -> tuple[Problem, ...]:
+    return pose(*question)
 
 
 def _evolve(job: Job, problem: Problem, on_step: OnStep) -> Outcome:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from merino_edge.core.signals import stop_wish
 from merino_edge.errors import MerinoError, StoppedError
 from merino_edge.formats.architecture import Architecture
-from merino_edge.model.transformer import MerinoLM
+from merino_edge.model.transformer import new_model
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.data import Batches
 from merino_edge.training.evaluate import Tokens, evaluate
@@ -35,13 +35,6 @@ from merino_edge.training.optim import (
 )
 from merino_edge.training.progress import OnProgress, Pace, TrainProgress
 from merino_edge.training.run_folder import METRICS, Best, RunFolder, RunState, weights_name
-
-
-def new_model(architecture: Architecture, seed: int) -> MerinoLM:
-    """A model with fresh weights; same seed, same weights, and torch's own generator untouched."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return MerinoLM(architecture)
 
 
 def load_weights(model: nn.Module, arrays: dict[str, np.ndarray]) -> None:

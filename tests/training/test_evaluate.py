@@ -12,7 +12,7 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture(scope="module")
 def model(architecture):
-    from merino_edge.training.loop import new_model
+    from merino_edge.model.transformer import new_model
 
     return new_model(architecture, seed=0)
 

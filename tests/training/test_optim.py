@@ -23,7 +23,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_its_floor(config):
 
 
 def test_matrices_decay_and_norms_and_biases_do_not(architecture, config):
-    from merino_edge.training.loop import new_model
+    from merino_edge.model.transformer import new_model
     from merino_edge.training.optim import make_optimizer
 
     model = new_model(architecture, seed=0)
@@ -36,7 +36,7 @@ def test_matrices_decay_and_norms_and_biases_do_not(architecture, config):
 
 
 def test_joints_learn_slowly_and_do_not_decay(architecture, config):
-    from merino_edge.training.loop import new_model
+    from merino_edge.model.transformer import new_model
     from merino_edge.training.optim import make_optimizer, set_learning_rate
 
     model = new_model(architecture, seed=0)

@@ -25,7 +25,7 @@ from proxies import Proxy, all_proxies, depth_to_width, entropy
 from scipy.stats import kendalltau, rankdata
 
 from merino_edge.core import counting
-from merino_edge.core.entropy import FORMS, EntropyConfig
+from merino_edge.core.entropy import EntropyConfig
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, describe
 
@@ -315,7 +315,6 @@ def analyse(plan: Plan, losses: dict[tuple[str, int], float], with_torch: bool) 
         "n_members": len(members),
         "n_even": len(even),
         "noise_of_a_training": noise(plan, losses),
-        "forms": list(FORMS),
         "all": correlate(members, proxies, seq_len),
         "even": correlate(
             [members[row] for row in even], {n: v[even] for n, v in proxies.items()}, seq_len

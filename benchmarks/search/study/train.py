@@ -32,10 +32,10 @@ from torch.nn import functional as F
 from merino_edge.cli.output import Progress
 from merino_edge.core import counting
 from merino_edge.formats import jsonio
+from merino_edge.model.transformer import new_model
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.data import Batches, TokenStream
 from merino_edge.training.evaluate import evaluate
-from merino_edge.training.loop import new_model
 from merino_edge.training.optim import learning_rate_at, make_optimizer, set_learning_rate
 from merino_edge.training.tokenizer import train_bpe
 
