@@ -8,6 +8,7 @@ golden prompts with the tokens they must give, and the SHA-256 of every other fi
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.engine_spec import EngineSpec
 
 SCHEMA = "merino-edge.bundle/1"
 # What a mask adds to a score that must not count. exp() of it is 0, and it is finite in FP16.
@@ -26,23 +27,40 @@ class KVCacheSpec(NamedTuple):
     """The cache a bundle needs.
 
     Rows are sequence-major: one buffer per layer and per key/value, shape
-    (n_rows, n_kv_head, head_dim). Row 0 is a sentinel that the mask hides, so that "the past" is
-    never empty: TensorRT 8.2 and some ONNX Runtime kernels mistreat zero-length dimensions.
+    (n_rows, n_kv_head, head_dim). The past of a call is a prefix of it and is never empty, since
+    TensorRT 8.2 and some ONNX Runtime kernels mistreat zero-length dimensions. Without buckets the
+    past has exactly the rows that hold tokens, behind a sentinel in row 0 that the mask hides. With
+    buckets it has the length of the smallest bucket that is long enough, and the mask hides the
+    rows that hold no token yet: shapes and addresses then stay the same from step to step.
 
     Attributes:
         layers: (n_kv_head, head_dim) of each layer application, in order.
         context_len: Tokens that fit.
         dtype: "float32" or "float16".
+        buckets: Lengths that a past may have, ascending, the last is ``context_len``; empty for
+            any length.
     """
 
     layers: List[Tuple[int, ...]]
     context_len: int
     dtype: str = "float32"
+    buckets: List[int] = []
+
+    @property
+    def first_row(self) -> int:
+        """The row of the first token: behind the sentinel, if there is one."""
+        return 0 if self.buckets else 1
 
     @property
     def n_rows(self) -> int:
-        """Rows of each buffer: the context and the sentinel."""
-        return self.context_len + 1
+        """Rows of each buffer: the context, and the sentinel if there is one."""
+        return self.context_len + self.first_row
+
+    def past_len(self, position: int) -> int:
+        """Rows of the past, hidden ones included, when ``position`` tokens are in the cache."""
+        if not self.buckets:
+            return position + self.first_row
+        return next(length for length in self.buckets if length >= position)
 
     @property
     def bytes_per_token(self) -> int:
@@ -137,6 +155,7 @@ class BundleManifest(NamedTuple):
         golden: Prompts that verify the bundle on any machine.
         made_by: Tool name and version.
         provenance: Where the weights come from, as "key: value" strings.
+        engine: How TensorRT builds and runs the graph; None for a bundle that is not for it.
     """
 
     name: str
@@ -151,3 +170,4 @@ class BundleManifest(NamedTuple):
     made_by: str
     chat: Optional[ChatFormat] = None
     provenance: Dict[str, str] = {}
+    engine: Optional[EngineSpec] = None
