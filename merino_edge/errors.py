@@ -19,6 +19,8 @@ class's own code; anything that is *not* in this tree is a bug of ours and shows
     ├─ EngineError                          3   TensorRT or ONNX Runtime refused a graph
     ├─ DeviceMemoryError                    4   .needed_bytes, .free_bytes
     ├─ SessionError                         1   context full, session closed, bad token
+    ├─ BoardError                           7   a board cannot be reached, or cannot take the work
+    │  └─ BoardBuildError              its own   the build on the board failed, with that code
     └─ StoppedError                       130   asked to stop; what was done is saved
 
 This module knows nothing of the rest of the package.
@@ -181,6 +183,29 @@ class DeviceMemoryError(MerinoError):
 
 class SessionError(MerinoError):
     """A session was asked for something it cannot do now."""
+
+
+class BoardError(MerinoError):
+    """A board cannot be reached, or cannot take the work; the note has ssh's own last line."""
+
+    exit_code = 7
+
+
+class BoardBuildError(BoardError):
+    """The build on the board failed; carries the exit code that it had there.
+
+    Args:
+        message: What the board said.
+        exit_code: The board's, if it is one of ours.
+        note: The board's note.
+        hint: The board's hint.
+    """
+
+    def __init__(
+        self, message: str, exit_code: int, note: Optional[str] = None, hint: Optional[str] = None
+    ):
+        super().__init__(message, note, hint)
+        self.exit_code = exit_code
 
 
 class StoppedError(MerinoError):
