@@ -6,6 +6,7 @@ is read by Python 3.6 as well, because tests/py36 lies below it.
 
 import importlib.util
 import os
+import shutil
 
 import pytest
 
@@ -36,3 +37,13 @@ def shared_data():
     if not os.path.isdir(path):
         pytest.skip("there is no ../shared/data beside this checkout")
     return path
+
+
+@pytest.fixture(scope="session")
+def cudart_double(tmp_path_factory):
+    """The strict libcudart of tests/cuda_double; one state for all, so begin with its reset()."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler here (cc), so no double of libcudart")
+    import cuda_double
+
+    return cuda_double.CudartDouble(cuda_double.build(tmp_path_factory.mktemp("cudart_double")))
