@@ -8,6 +8,7 @@ block once; *executed* counts it ``depth`` times: sharing saves memory, not arit
 Nothing here knows a device; ``latency.py`` turns counts into milliseconds.
 """
 
+from collections.abc import Sequence
 from math import prod
 
 from merino_edge.formats.architecture import Architecture, BlockSpec
@@ -87,12 +88,14 @@ def decode_flops_per_token(a: Architecture, context_len: int) -> int:
     return forward_flops(a, 1, context_len, 1)
 
 
-def kv_cache_spec(a: Architecture, context_len: int, dtype: str = "float32") -> KVCacheSpec:
+def kv_cache_spec(
+    a: Architecture, context_len: int, dtype: str = "float32", buckets: Sequence[int] = ()
+) -> KVCacheSpec:
     """The cache of a decoder: sharing weights does not share a cache, so one entry per layer."""
     layers: list[tuple[int, ...]] = [
         (block.n_kv_head, block.head_dim) for _, _, block in a.layers()
     ]
-    return KVCacheSpec(layers=layers, context_len=context_len, dtype=dtype)
+    return KVCacheSpec(layers, context_len, dtype, list(buckets))
 
 
 def kv_bytes_per_token(a: Architecture, bytes_per_value: int) -> int:

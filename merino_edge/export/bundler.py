@@ -21,6 +21,7 @@ from merino_edge.export.onnx_file import (
 )
 from merino_edge.export.operators import check_operators
 from merino_edge.export.parity import Parity, check_parity
+from merino_edge.export.recipe import RECIPES, Recipe, check_n_best
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.bundle import MANIFEST, Bundle, file_entries, folder_in_place
@@ -44,9 +45,9 @@ GOLDEN_PROMPTS = (
     "1, 2, 3, 5, 8, 13",
 )
 GOLDEN_TOKENS = 16
-# A golden token is kept while its margin is this share of the largest logit: ten times the
+# A golden token is clear if its margin is this share of the largest logit: more than twice the
 # tolerance of the comparison, so that no correct implementation can choose otherwise.
-CLEAR_MARGIN = 2e-3
+CLEAR_MARGINS = {"fp32": 2e-3, "fp16": 2.5e-2}
 
 
 @dataclass(frozen=True)
@@ -103,53 +104,55 @@ def build_bundle(
     output: str,
     force: bool = False,
     on_progress: Callable[[str], None] = lambda text: None,
+    recipe: Recipe | None = None,
 ) -> tuple[Bundle, Parity]:
     """Make a bundle and prove it.
 
     Args:
         source: Weights and what belongs to them.
-        target: A name in ``export.operators.ALLOWED_OPERATORS``.
+        target: A name in ``export.recipe.RECIPES``.
         context_len: Tokens that the cache shall hold.
         output: The folder to make.
         force: Replace an earlier bundle there.
         on_progress: Told what is being done.
+        recipe: Another way than the target's own.
 
     Raises:
-        SpecError: The context is longer than the model's.
+        SpecError: The context is longer than the model's, or a weight is too large for half precision.
         UnsupportedError: The target does not take an operator.
         ParityError: The exported file computes something else.
         UsageError: Something stands at ``output``.
         OSError: The disk is full.
     """
+    recipe = recipe or RECIPES[target]
     check_context(source.architecture, context_len)
+    check_n_best(recipe.n_best, source.architecture.vocab_size)
     with folder_in_place(output, MANIFEST, force) as folder:
         on_progress("writing the graph and the weights")
-        model = export_decoder(folder, source.architecture, source.tensors, context_len)
+        model = export_decoder(folder, source.architecture, source.tensors, context_len, recipe)
         check_operators(model, target)
         tokenizer = _write_tokenizer(folder, source.tokenizer_json)
         torch_model = load_model(source.architecture, source.tensors)
         on_progress("asking the model for golden tokens")
-        golden = golden_prompts(torch_model, tokenizer, context_len)
-        _write_manifest(folder, source, target, context_len, golden)
+        golden = golden_prompts(torch_model, tokenizer, context_len, recipe.precision)
+        _write_manifest(folder, source, target, context_len, golden, recipe)
         on_progress("comparing ONNX Runtime, torch and the numpy reference")
         parity = check_parity(Bundle.open(folder), torch_model)
     return Bundle.open(output), parity
 
 
 def golden_prompts(
-    model: MerinoLM, tokenizer: Tokenizer | None, context_len: int
+    model: MerinoLM, tokenizer: Tokenizer | None, context_len: int, precision: str = "fp32"
 ) -> list[GoldenPrompt]:
-    """Prompts with the model's greedy tokens, each cut before its first near-tie."""
+    """Prompts with the model's greedy tokens, near-ties marked as unclear."""
     golden = []
     for text in GOLDEN_PROMPTS:
         prompt, ids = _fitting(text, tokenizer, model.architecture.vocab_size, context_len // 2)
         n_tokens = min(GOLDEN_TOKENS, context_len - len(ids))
-        outputs = []
-        for step in greedy_steps(model, ids, n_tokens):
-            if step.margin < CLEAR_MARGIN * max(1.0, step.logit):
-                break
-            outputs.append(step.token)
-        golden.append(GoldenPrompt(prompt, ids, outputs))
+        steps = list(greedy_steps(model, ids, n_tokens))
+        share = CLEAR_MARGINS[precision]
+        unclear = [i for i, s in enumerate(steps) if s.margin < share * max(1.0, s.logit)]
+        golden.append(GoldenPrompt(prompt, ids, [s.token for s in steps], unclear))
     return golden
 
 
@@ -179,7 +182,12 @@ def _write_tokenizer(folder: str, tokenizer_json: str | None) -> Tokenizer | Non
 
 
 def _write_manifest(
-    folder: str, source: Source, target: str, context_len: int, golden: list[GoldenPrompt]
+    folder: str,
+    source: Source,
+    target: str,
+    context_len: int,
+    golden: list[GoldenPrompt],
+    recipe: Recipe,
 ) -> None:
     roles = {ONNX_FILE: "onnx", WEIGHTS_FILE: "weights"}
     if source.tokenizer_json is not None:
@@ -187,15 +195,18 @@ def _write_manifest(
     manifest = BundleManifest(
         name=source.name,
         target=target,
-        precision="fp32",
+        precision=recipe.precision,
         architecture=source.architecture,
         n_params=n_params(source.architecture),
-        kv_cache=kv_cache_spec(source.architecture, context_len),
+        kv_cache=kv_cache_spec(
+            source.architecture, context_len, recipe.kv_dtype, recipe.buckets(context_len)
+        ),
         files=file_entries(folder, roles),
         generation=source.generation,
         golden=golden,
         made_by=f"merino-edge {__version__}",
         chat=source.chat,
         provenance=dict(source.provenance),
+        engine=recipe.engine(),
     )
     jsonio.write_record(os.path.join(folder, MANIFEST), SCHEMA, manifest)

@@ -1,24 +1,26 @@
 """The ONNX graph of a decoder: one graph for prefill and decode, batch 1, opset 13.
 
-Inputs (q new tokens, p rows of past):
+Inputs (q new tokens, p rows of past; T is float32, or float16 for half precision):
 
-    input_ids [q] int32           the new tokens
+    input_ids [q] int32           the new tokens; or inputs_embeds [q, embed_dim] T, their rows
     position_ids [q] int32        where they stand
     logits_indices [n] int32      which of the q rows shall give logits: [q-1] for the last only
     past_mask [p] float32         added to the scores of the past: 0 visible, -10000 hidden
-    past_key_values.{i}.key       [p, n_kv_head, head_dim], and .value, one pair a layer application
+    past_key_values.{i}.key       [p, n_kv_head, head_dim] T, and .value, one pair an application
 
-Outputs: logits [n, vocab_size] and present.{i}.key/value [q, n_kv_head, head_dim]: *new* rows only.
+Outputs: logits [n, vocab_size] float32 and present.{i}.key/value [q, n_kv_head, head_dim] T: *new*
+rows only. On request also best_logits [n, k] float32 and best_ids [n, k] int32, the k largest.
 
 The one idea is the cache. Rows are sequence-major, so the past is a prefix of one buffer and the
 new rows are the next rows of the same buffer: the runtime passes two pointers into it, and
 nothing is copied, moved or concatenated. Scores of past and new are concatenated instead, which
-is head_dim times smaller. Row 0 of a cache is a hidden sentinel, so p is never 0 (zero-length
-dimensions are badly treated by TensorRT 8.2 and some ONNX Runtime kernels).
+is head_dim times smaller. The past is never empty (zero-length dimensions are badly treated by
+TensorRT 8.2 and some ONNX Runtime kernels); past_mask hides the rows that hold no token.
 
 The causal mask is arithmetic on positions, clip(i - j, -1, 0) * 10000: no booleans, finite in
-FP16. Matrices stay (outputs, inputs) as stored: Gemm reads them
-transposed, so the tied embedding serves lookup and head from one copy.
+FP16. Matrices stay (outputs, inputs) as stored: Gemm reads them transposed, so on ONNX Runtime the
+tied embedding serves lookup and head from one copy. TensorRT keeps two copies of a table that is
+both looked up and multiplied with; the graph for it therefore takes the rows themselves.
 """
 
 import numpy as np
@@ -29,24 +31,28 @@ from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.manifest import HIDDEN_SCORE
 
 
-def build_decoder(g: GraphBuilder, a: Architecture, context_len: int) -> None:
+def build_decoder(
+    g: GraphBuilder, a: Architecture, context_len: int, looks_up: bool = True, n_best: int = 0
+) -> None:
     """Write the whole decoder into a builder.
 
     Args:
         g: The builder, holding the weights of ``a``.
         a: The decoder.
         context_len: Positions that the rotary tables must cover.
+        looks_up: Take ``input_ids``; or else ``inputs_embeds``.
+        n_best: Give the so many largest logits and their ids as well.
     """
-    _declare_inputs(g)
+    x = _declare_inputs(g, a, looks_up)
     rope, biases = _rope_rows(g, a, context_len), _score_biases(g, a)
     past_len = g.op("Shape", "/mask/past_len", "past_mask")
     shared = Shared(g, a, rope, biases, past_len)
-    x = _embed(g, a)
+    x = _embed(g, a, x)
     for cache, (index, application, block) in enumerate(a.layers()):
         if application == 0 and index > 0 and index in a.joints():
             x = _joint(g, index, x)
         x = add_layer(shared, Place(block, index, application, cache), x)
-    _head(g, a, x)
+    _head(g, a, x, n_best)
 
 
 def _joint(g: GraphBuilder, index: int, x: str) -> str:
@@ -55,15 +61,20 @@ def _joint(g: GraphBuilder, index: int, x: str) -> str:
     return g.op("Gemm", f"/blocks.{index}/joint", x, weight, transB=1)
 
 
-def _declare_inputs(g: GraphBuilder) -> None:
-    g.input("input_ids", INT32, ["q_len"])
+def _declare_inputs(g: GraphBuilder, a: Architecture, looks_up: bool) -> str:
+    """Declare them; the rows of the new tokens [q, embed_dim] are returned."""
+    if looks_up:
+        g.input("input_ids", INT32, ["q_len"])
+        x = g.op("Gather", "/embed", g.weight("embed.weight"), "input_ids", axis=0)
+    else:
+        x = g.input("inputs_embeds", g.compute, ["q_len", a.embed_dim])
     g.input("position_ids", INT32, ["q_len"])
     g.input("logits_indices", INT32, ["n_logits"])
     g.input("past_mask", FLOAT, ["past_len"])
+    return x
 
 
-def _embed(g: GraphBuilder, a: Architecture) -> str:
-    x = g.op("Gather", "/embed", g.weight("embed.weight"), "input_ids", axis=0)
+def _embed(g: GraphBuilder, a: Architecture, x: str) -> str:
     if 0 in a.joints():
         x = _joint(g, 0, x)
     if a.position == "learned":
@@ -72,15 +83,30 @@ def _embed(g: GraphBuilder, a: Architecture) -> str:
     return x
 
 
-def _head(g: GraphBuilder, a: Architecture, x: str) -> None:
+def _head(g: GraphBuilder, a: Architecture, x: str, n_best: int) -> None:
     """Logits of the asked rows only: the vocabulary is the largest matrix there is."""
     x = g.op("Gather", "/head/rows", x, "logits_indices", axis=0)
     x = add_norm(g, a, "/final_norm", "final_norm", x)
     if a.embed_dim != a.blocks[-1].d_model:
         x = g.op("Gemm", "/head/joint", x, g.weight("head_joint.weight"), transB=1)
-    table = "embed.weight" if a.tie_embeddings else "head.weight"
-    g.op("Gemm", "/head/logits", x, g.weight(table), transB=1, output="logits")
+    table = g.weight("embed.weight" if a.tie_embeddings else "head.weight")
+    if g.compute == FLOAT:
+        g.op("Gemm", "/head/logits", x, table, transB=1, output="logits")
+    else:
+        narrow = g.op("Gemm", "/head/product", x, table, transB=1)
+        g.op("Cast", f"{g.wide_path('/head')}/logits", narrow, output="logits", to=FLOAT)
     g.output("logits", FLOAT, ["n_logits", a.vocab_size])
+    if n_best:
+        _best(g, n_best)
+
+
+def _best(g: GraphBuilder, n_best: int) -> None:
+    """The largest logits, so that a step may copy tens of bytes and not the vocabulary."""
+    path, ids = g.wide_path("/best"), "/best/ids_int64"
+    g.ops("TopK", f"{path}/top", ["logits", g.ints(n_best)], ["best_logits", ids], axis=1)
+    g.op("Cast", "/best/ids", ids, output="best_ids", to=INT32)
+    g.output("best_logits", FLOAT, ["n_logits", n_best])
+    g.output("best_ids", INT32, ["n_logits", n_best])
 
 
 def _rope_rows(g: GraphBuilder, a: Architecture, context_len: int) -> dict[int, tuple[str, str]]:
@@ -95,7 +121,7 @@ def _rope_rows(g: GraphBuilder, a: Architecture, context_len: int) -> dict[int, 
         cos, sin = rope_tables(context_len, head_dim, a.rope_base)
         names = []
         for kind, table in (("cos", cos), ("sin", sin)):
-            constant = g.constant(f"rope_{kind}_{head_dim}", table)
+            constant = g.constant(f"rope_{kind}_{head_dim}", g.as_compute(table))
             row = g.op("Gather", f"/rope/{kind}{head_dim}", constant, "position_ids", axis=0)
             names.append(g.op("Unsqueeze", f"/rope/{kind}{head_dim}/3d", row, g.ints(1)))
         rows[head_dim] = (names[0], names[1])
@@ -113,19 +139,20 @@ def rope_tables(n_positions: int, head_dim: int, base: float) -> tuple[np.ndarra
 
 def _score_biases(g: GraphBuilder, a: Architecture) -> dict[int, str]:
     """Group size -> additive mask [group * q, p + q] of the scores, heads of a group stacked."""
-    positions = g.op("Cast", "/mask/positions", "position_ids", to=FLOAT)
-    column = g.op("Unsqueeze", "/mask/column", positions, g.ints(1))
-    row = g.op("Unsqueeze", "/mask/row", positions, g.ints(0))
-    distance = g.op("Sub", "/mask/distance", column, row)
-    future = g.op("Clip", "/mask/future", distance, g.scalar(-1.0), g.scalar(0.0))
-    new = g.op("Mul", "/mask/new", future, g.scalar(-HIDDEN_SCORE))
-    zeros = g.op("Mul", "/mask/zeros", column, g.scalar(0.0))
-    past = g.op("Add", "/mask/past", zeros, "past_mask")
-    bias = g.op("Concat", "/mask/bias", past, new, axis=1)
+    path = g.wide_path("/mask")
+    positions = g.op("Cast", f"{path}/positions", "position_ids", to=FLOAT)
+    column = g.op("Unsqueeze", f"{path}/column", positions, g.ints(1))
+    row = g.op("Unsqueeze", f"{path}/row", positions, g.ints(0))
+    distance = g.op("Sub", f"{path}/distance", column, row)
+    future = g.op("Clip", f"{path}/future", distance, g.scalar(-1.0), g.scalar(0.0))
+    new = g.op("Mul", f"{path}/new", future, g.scalar(-HIDDEN_SCORE))
+    zeros = g.op("Mul", f"{path}/zeros", column, g.scalar(0.0))
+    past = g.op("Add", f"{path}/past", zeros, "past_mask")
+    bias = g.op("Concat", f"{path}/bias", past, new, axis=1)
     biases = {}
     for group in sorted({block.n_head // block.n_kv_head for block in a.blocks}):
         stacked = [bias] * group
         biases[group] = (
-            bias if group == 1 else g.op("Concat", f"/mask/bias{group}", *stacked, axis=0)
+            bias if group == 1 else g.op("Concat", f"{path}/bias{group}", *stacked, axis=0)
         )
     return biases

@@ -3,6 +3,10 @@
 The one idea: the graph never holds a large array. A weight is an initializer whose bytes lie in
 the safetensors file beside the model, at the offset that file's own header gives; so a weight
 that ten layers share is one reference, and every reader can map the file.
+
+In a graph of half precision, ``wide`` and ``narrow`` are the borders of a region that computes in
+float32, and ``wide_path`` names what lies between them: "/fp32/" in a node's name is a promise that
+TensorRT 8, which may choose precisions itself, is held to by that name.
 """
 
 from collections.abc import Mapping
@@ -15,14 +19,20 @@ from merino_edge.formats.weights import TensorEntry
 
 OPSET = 13  # the last that TensorRT 8.2's parser takes
 IR_VERSION = 7  # what opset 13 came with; ONNX Runtime 1.10 reads up to 8
-FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32
-_DTYPES = {"F32": TensorProto.FLOAT}
+FLOAT, FLOAT16, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32
+FP32_NODES = ["*/fp32/*"]
+_DTYPES = {"F32": FLOAT, "F16": FLOAT16}
 
 
 class GraphBuilder:
-    """Collects nodes and initializers; ``op`` returns the name of what a node gives."""
+    """Collects nodes and initializers; ``op`` returns the name of what a node gives.
 
-    def __init__(self, weights: Mapping[str, TensorEntry], weights_file: str):
+    Attributes:
+        compute: Type of activations and matrices: FLOAT or FLOAT16.
+    """
+
+    def __init__(self, weights: Mapping[str, TensorEntry], weights_file: str, compute: int = FLOAT):
+        self.compute = compute
         self._weights = weights
         self._weights_file = weights_file
         self._nodes: list[onnx.NodeProto] = []
@@ -32,18 +42,21 @@ class GraphBuilder:
 
     def op(self, kind: str, path: str, *inputs: str, output: str = "", **attributes) -> str:
         """Add a node; ``path`` names it and, unless ``output`` does, its result."""
-        result = output or path
-        self._nodes.append(helper.make_node(kind, inputs, [result], name=path, **attributes))
-        return result
+        return self.ops(kind, path, list(inputs), [output or path], **attributes)[0]
+
+    def ops(
+        self, kind: str, path: str, inputs: list[str], outputs: list[str], **attributes
+    ) -> list[str]:
+        """Add a node with several results, which ``outputs`` names."""
+        self._nodes.append(helper.make_node(kind, inputs, outputs, name=path, **attributes))
+        return outputs
 
     def split(
         self, path: str, value: str, sizes: list[int], axis: int, outputs: list[str] | None = None
     ) -> list[str]:
         """Split along an axis into parts of fixed sizes; ``outputs`` names the parts."""
         results = outputs or [f"{path}.{i}" for i in range(len(sizes))]
-        inputs = [value, self.ints(*sizes)]
-        self._nodes.append(helper.make_node("Split", inputs, results, name=path, axis=axis))
-        return results
+        return self.ops("Split", path, [value, self.ints(*sizes)], results, axis=axis)
 
     def weight(self, name: str) -> str:
         """Reference a stored tensor; the second reference costs nothing."""
@@ -55,9 +68,30 @@ class GraphBuilder:
         """A small int64 vector: shapes, axes, sizes."""
         return self.constant("ints_" + "_".join(map(str, values)), np.array(values, np.int64))
 
-    def scalar(self, value: float) -> str:
-        """A float32 scalar."""
-        return self.constant(f"scalar_{value!r}", np.array(value, np.float32))
+    def scalar(self, value: float, dtype: int = FLOAT) -> str:
+        """A scalar, float32 unless asked otherwise."""
+        array = np.array(value, helper.tensor_dtype_to_np_dtype(dtype))
+        return self.constant(f"scalar_{value!r}" + ("_fp16" if dtype == FLOAT16 else ""), array)
+
+    def wide_path(self, path: str) -> str:
+        """The path of nodes that compute in float32 whatever the others do."""
+        return path if self.compute == FLOAT else f"{path}/fp32"
+
+    def wide(self, path: str, value: str) -> str:
+        """The value in float32; itself, if everything is."""
+        if self.compute == FLOAT:
+            return value
+        return self.op("Cast", f"{self.wide_path(path)}/in", value, to=FLOAT)
+
+    def narrow(self, path: str, value: str) -> str:
+        """Back from float32 to the type of the others."""
+        if self.compute == FLOAT:
+            return value
+        return self.op("Cast", f"{path}/narrow", value, to=self.compute)
+
+    def as_compute(self, array: np.ndarray) -> np.ndarray:
+        """The array in the type of activations."""
+        return array.astype(helper.tensor_dtype_to_np_dtype(self.compute))
 
     def constant(self, name: str, array: np.ndarray) -> str:
         """A constant that lies inside the ONNX file; equal names must mean equal arrays."""

@@ -7,11 +7,14 @@ external. Inputs and outputs must be the cache that the manifest describes.
 
 import os
 
+import numpy as np
 import onnx
+from onnx import helper
 
 from merino_edge.errors import FormatError
 from merino_edge.export.operators import check_operators, operators_of
 from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.graph_tensors import graph_tensors, looks_up
 from merino_edge.formats.weights import check_names, read_index
 
 
@@ -30,7 +33,7 @@ def check_graph(bundle: Bundle) -> str:
         raise FormatError(f"not a valid ONNX file: {error}", path) from error
     check_operators(model, bundle.manifest.target)
     n_weights = _check_weights(bundle, model)
-    _check_cache_names(bundle, model)
+    _check_tensors(bundle, model)
     kinds = operators_of(model)
     return f"{len(model.graph.node)} nodes of {len(kinds)} kinds, {n_weights} weights stored once"
 
@@ -53,6 +56,7 @@ def _check_weights(bundle: Bundle, model: onnx.ModelProto) -> int:
             "length": str(entry.n_bytes),
         }
         for name, entry in entries.items()
+        if name != "embed.weight" or _reads_table(bundle)
     }
     for name in sorted(set(expected) | set(external)):
         if external.get(name) != expected.get(name):
@@ -65,19 +69,36 @@ def _check_weights(bundle: Bundle, model: onnx.ModelProto) -> int:
     return len(expected)
 
 
-def _check_cache_names(bundle: Bundle, model: onnx.ModelProto) -> None:
-    layers = range(len(bundle.manifest.kv_cache.layers))
-    rows = [f"{i}.{kind}" for i in layers for kind in ("key", "value")]
-    inputs = ["input_ids", "position_ids", "logits_indices", "past_mask"]
-    inputs += [f"past_key_values.{row}" for row in rows]
-    outputs = ["logits"] + [f"present.{row}" for row in rows]
-    for kind, found, expected in (
-        ("inputs", model.graph.input, inputs),
-        ("outputs", model.graph.output, outputs),
-    ):
-        names = {value.name for value in found}
-        if names != set(expected):
-            odd = sorted(names ^ set(expected))[0]
+def _reads_table(bundle: Bundle) -> bool:
+    """Whether the embedding is a weight of the graph, not only rows that enter it."""
+    return looks_up(bundle.manifest) or bundle.manifest.architecture.tie_embeddings
+
+
+def _check_tensors(bundle: Bundle, model: onnx.ModelProto) -> None:
+    """Names, types and shapes of what enters and leaves."""
+    graph = model.graph
+    found = {v.name: _described(v) for v in [*graph.input, *graph.output]}
+    expected = {
+        t.name: (helper.np_dtype_to_tensor_dtype(np.dtype(t.dtype)), t.shape)
+        for t in graph_tensors(bundle.manifest)
+    }
+    for name in [*expected, *found]:
+        if found.get(name) != expected.get(name):
             raise FormatError(
-                f"the {kind} are not those of the manifest's cache.", bundle.file("onnx"), odd
+                f"the graph has {_spelled(found.get(name))}, "
+                f"the manifest says {_spelled(expected.get(name))}.",
+                bundle.file("onnx"),
+                name,
             )
+
+
+def _described(value: onnx.ValueInfoProto) -> tuple[int, tuple[int | str, ...]]:
+    kind = value.type.tensor_type
+    return kind.elem_type, tuple(dim.dim_param or dim.dim_value for dim in kind.shape.dim)
+
+
+def _spelled(described: tuple[int, tuple[int | str, ...]] | None) -> str:
+    if described is None:
+        return "no such tensor"
+    dtype, shape = described
+    return f"{onnx.TensorProto.DataType.Name(dtype)} {list(shape)}"

@@ -2,14 +2,15 @@
 
 What differs between layers is a ``Place``; what all share (weights, masks, rotary rows) is a
 ``Shared``. See ``decoder.py`` for what goes in and comes out. Norms are decomposed in the pattern
-that ONNX Runtime fuses and that TensorRT needs to see to keep the variance in FP32.
+that ONNX Runtime fuses. In a graph of half precision, norms, softmax and GELU compute in float32:
+squares overflow beyond 256, and a mask of -10000 eats the precision of the scores it is added to.
 """
 
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from merino_edge.export.graph import FLOAT, GraphBuilder
+from merino_edge.export.graph import GraphBuilder
 from merino_edge.formats.architecture import Architecture, BlockSpec
 
 _END = 2**31 - 1
@@ -97,7 +98,7 @@ def _attention(s: Shared, place: Place, qkv: str) -> str:
     heads = _heads(s, place, qkv)
     row_shape: list[int | str] = ["past_len", block.n_kv_head, block.head_dim]
     past_key, past_value = (
-        g.input(f"past_key_values.{place.cache}.{kind}", FLOAT, row_shape)
+        g.input(f"past_key_values.{place.cache}.{kind}", g.compute, row_shape)
         for kind in ("key", "value")
     )
     weights = _weights(s, place, heads, past_key)
@@ -116,8 +117,10 @@ def _weights(s: Shared, place: Place, heads: Heads, past_key: str) -> str:
         columns = g.op("Transpose", f"{path}/{name}_t", rows, perm=[1, 2, 0])
         scores.append(g.op("MatMul", f"{path}/scores_{name}", heads.query, columns))
     joined = g.op("Concat", f"{path}/scores", *scores, axis=2)
-    masked = g.op("Add", f"{path}/masked", joined, s.biases[place.group])
-    return g.op("Softmax", f"{path}/softmax", masked, axis=2)
+    wide = g.wide_path(path)
+    joined = g.wide(path, joined)
+    masked = g.op("Add", f"{wide}/masked", joined, s.biases[place.group])
+    return g.narrow(path, g.op("Softmax", f"{wide}/softmax", masked, axis=2))
 
 
 def _mixed(s: Shared, place: Place, weights: str, values: tuple[str, str]) -> str:
@@ -149,8 +152,8 @@ def _heads(s: Shared, place: Place, qkv: str) -> Heads:
         sizes, names = [n_head, n_kv, n_kv], [f"{path}/q", key, value]
         query = g.split(f"{path}/q_k_v", heads, sizes, 1, names)[0]
     for name in (key, value):
-        g.output(name, FLOAT, ["q_len", n_kv, head_dim])
-    query = g.op("Mul", f"{path}/scaled", query, g.scalar(1.0 / math.sqrt(head_dim)))
+        g.output(name, g.compute, ["q_len", n_kv, head_dim])
+    query = g.op("Mul", f"{path}/scaled", query, g.scalar(1.0 / math.sqrt(head_dim), g.compute))
     query = g.op("Transpose", f"{path}/query", query, perm=[1, 0, 2])
     if place.group > 1:
         query = g.op("Reshape", f"{path}/group", query, g.ints(n_kv, -1, head_dim))
@@ -171,7 +174,8 @@ def _linear(g: GraphBuilder, path: str, name: str, x: str, bias: bool) -> str:
 
 
 def add_norm(g: GraphBuilder, a: Architecture, path: str, name: str, x: str) -> str:
-    """LayerNorm or RMSNorm over the last axis."""
+    """LayerNorm or RMSNorm over the last axis, in float32."""
+    x, outer, path = g.wide(path, x), path, g.wide_path(path)
     if a.norm == "layernorm":
         mean = g.op("ReduceMean", f"{path}/mean", x, axes=[-1])
         x = g.op("Sub", f"{path}/centred", x, mean)
@@ -181,9 +185,9 @@ def add_norm(g: GraphBuilder, a: Architecture, path: str, name: str, x: str) -> 
     deviation = g.op("Sqrt", f"{path}/deviation", safe)
     unit = g.op("Div", f"{path}/unit", x, deviation)
     scaled = g.op("Mul", f"{path}/scaled", unit, g.weight(f"{name}.weight"))
-    if a.norm != "layernorm":
-        return scaled
-    return g.op("Add", f"{path}/shifted", scaled, g.weight(f"{name}.bias"))
+    if a.norm == "layernorm":
+        scaled = g.op("Add", f"{path}/shifted", scaled, g.weight(f"{name}.bias"))
+    return g.narrow(outer, scaled)
 
 
 def _activation(g: GraphBuilder, a: Architecture, path: str, x: str) -> str:
@@ -191,6 +195,11 @@ def _activation(g: GraphBuilder, a: Architecture, path: str, x: str) -> str:
         return g.op("Relu", path, x)
     if a.activation == "silu":
         return g.op("Mul", path, x, g.op("Sigmoid", f"{path}/sigmoid", x))
+    return g.narrow(path, _gelu(g, a, g.wide_path(path), g.wide(path, x)))
+
+
+def _gelu(g: GraphBuilder, a: Architecture, path: str, x: str) -> str:
+    """Both kinds in float32: in half, 1 + erf keeps three bits where erf is near -1."""
     if a.activation == "gelu":
         scaled = g.op("Div", f"{path}/scaled", x, g.scalar(math.sqrt(2.0)))
         inner = g.op("Erf", f"{path}/erf", scaled)
@@ -198,7 +207,7 @@ def _activation(g: GraphBuilder, a: Architecture, path: str, x: str) -> str:
         inner = g.op("Tanh", f"{path}/tanh", _gelu_tanh_argument(g, path, x))
     shifted = g.op("Add", f"{path}/shifted", inner, g.scalar(1.0))
     product = g.op("Mul", f"{path}/product", x, shifted)
-    return g.op("Mul", path, product, g.scalar(0.5))
+    return g.op("Mul", f"{path}/half", product, g.scalar(0.5))
 
 
 def _gelu_tanh_argument(g: GraphBuilder, path: str, x: str) -> str:

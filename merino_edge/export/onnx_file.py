@@ -12,7 +12,8 @@ import onnx
 
 from merino_edge.errors import SpecError
 from merino_edge.export.decoder import build_decoder
-from merino_edge.export.graph import GraphBuilder
+from merino_edge.export.graph import FLOAT, FLOAT16, GraphBuilder
+from merino_edge.export.recipe import HOST, Recipe
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.weights import read_index
@@ -23,7 +24,11 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def export_decoder(
-    folder: str, a: Architecture, tensors: Mapping[str, np.ndarray], context_len: int
+    folder: str,
+    a: Architecture,
+    tensors: Mapping[str, np.ndarray],
+    context_len: int,
+    recipe: Recipe = HOST,
 ) -> onnx.ModelProto:
     """Write ``decoder.onnx`` and ``weights.safetensors`` into a folder.
 
@@ -32,19 +37,22 @@ def export_decoder(
         a: The decoder.
         tensors: Its weights, by the names of ``formats.weights``.
         context_len: Tokens that the runtime will allow.
+        recipe: Precision, and what enters and leaves the graph.
 
     Returns:
         The model, as written.
 
     Raises:
-        SpecError: The context is longer than the model knows positions.
+        SpecError: The context is longer than the model knows positions, or a weight is too large for
+            half precision.
         OSError: The disk is full.
     """
     check_context(a, context_len)
     weights_path = os.path.join(folder, WEIGHTS_FILE)
-    write_tensors(weights_path, tensors)
-    builder = GraphBuilder(read_index(weights_path), WEIGHTS_FILE)
-    build_decoder(builder, a, context_len)
+    write_tensors(weights_path, tensors, recipe.precision)
+    compute = FLOAT if recipe.precision == "fp32" else FLOAT16
+    builder = GraphBuilder(read_index(weights_path), WEIGHTS_FILE, compute)
+    build_decoder(builder, a, context_len, recipe.looks_up, recipe.n_best)
     model = builder.model("decoder", {"arch_id": a.arch_id, "kv_layout": "sequence-major"})
     onnx_path = os.path.join(folder, ONNX_FILE)
     jsonio.write_bytes_atomic(onnx_path, model.SerializeToString())

@@ -41,7 +41,7 @@ def check_parity(bundle: Bundle, model: MerinoLM) -> Parity:
     Raises:
         ParityError: The first disagreement, with position, difference and tolerance.
     """
-    golden = bundle.manifest.golden
+    golden, precision = bundle.manifest.golden, bundle.manifest.precision
 
     @torch.no_grad()
     def torch_logits(ids: list[int]) -> np.ndarray:
@@ -51,8 +51,8 @@ def check_parity(bundle: Bundle, model: MerinoLM) -> Parity:
     try:
         return Parity(
             check_golden_tokens(backend, golden),
-            compare_logits(backend, torch_logits, golden),
-            compare_logits(backend, reference_logits(bundle), golden[:1]),
+            compare_logits(backend, torch_logits, golden, precision),
+            compare_logits(backend, reference_logits(bundle), golden[:1], precision),
         )
     finally:
         backend.close()

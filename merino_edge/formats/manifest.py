@@ -132,11 +132,20 @@ class GenerationDefaults(NamedTuple):
 
 
 class GoldenPrompt(NamedTuple):
-    """A prompt and the greedy tokens that the reference gave for it."""
+    """A prompt and the greedy tokens that the reference gave for it.
+
+    Attributes:
+        prompt: The text.
+        input_ids: Its tokens.
+        output_ids: What follows, token by token.
+        unclear: Places in ``output_ids`` where another token was nearly as probable: a correct
+            implementation may choose otherwise there, so they are fed but not compared.
+    """
 
     prompt: str
     input_ids: List[int]
     output_ids: List[int]
+    unclear: List[int] = []
 
 
 class BundleManifest(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from merino_edge.errors import FormatError
+from merino_edge.errors import FormatError, SpecError
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.bundle import folder_in_place
@@ -24,6 +24,7 @@ SCHEMA = "merino-edge.checkpoint/1"
 INFO = "checkpoint.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
+FP16_MAX = 65504.0
 
 
 class CheckpointInfo(NamedTuple):
@@ -95,10 +96,30 @@ def map_tensors(path: str) -> dict[str, np.ndarray]:
     }
 
 
-def write_tensors(path: str, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write float32 arrays as safetensors."""
-    arrays = {n: np.ascontiguousarray(t, dtype="<f4") for n, t in tensors.items()}
-    write_weights(path, ((n, "F32", t.shape, t.reshape(-1).data) for n, t in arrays.items()))
+def write_tensors(path: str, tensors: Mapping[str, np.ndarray], precision: str = "fp32") -> None:
+    """Write arrays as safetensors: float32, or in half precision all but the norms.
+
+    Raises:
+        SpecError: A weight is too large for half precision.
+    """
+    arrays = {name: _stored(name, array, precision) for name, array in tensors.items()}
+    kinds = {2: "F16", 4: "F32"}
+    write_weights(
+        path, ((n, kinds[t.itemsize], t.shape, t.reshape(-1).data) for n, t in arrays.items())
+    )
+
+
+def _stored(name: str, array: np.ndarray, precision: str) -> np.ndarray:
+    """Norms stay float32: they are tiny, and the arithmetic around them is float32 anyway."""
+    if precision == "fp32" or "norm" in name:
+        return np.ascontiguousarray(array, dtype="<f4")
+    largest = float(np.abs(array).max())
+    if not largest <= FP16_MAX:
+        raise SpecError(
+            f"the weight '{name}' holds {largest:g}, half precision ends at {FP16_MAX:g}.",
+            hint="build with --precision fp32.",
+        )
+    return np.ascontiguousarray(array, dtype="<f2")
 
 
 def save_checkpoint(

@@ -7,12 +7,12 @@ from merino_edge.core import targets
 from merino_edge.errors import FormatError, UnsupportedError, UsageError
 from merino_edge.export.bundler import Source, build_bundle
 from merino_edge.export.parity import Parity
+from merino_edge.export.recipe import RECIPES
 from merino_edge.formats.architecture import Architecture, read_architecture
 from merino_edge.formats.bundle import Bundle
 from merino_edge.model.checkpoint import INFO, load_checkpoint
 
 DEFAULT_CONTEXT_LEN = 512
-BUILDABLE = ("host",)
 
 Progress = Callable[[str], None]
 
@@ -53,10 +53,10 @@ def build_for_target(
         UnsupportedError: The target needs an engine that this version does not make.
     """
     targets.get(target)
-    if target not in BUILDABLE:
+    if target not in RECIPES:
         raise UnsupportedError(
             f"bundles for '{target}' cannot be built by this version.",
-            note="it makes bundles for ONNX Runtime on CPUs; a Jetson Nano's CPU runs them too.",
+            note=f"it makes bundles for {', '.join(RECIPES)}.",
             hint="merino-edge build --target host CHECKPOINT -o bundle/",
         )
     length = context_len or default_context_len(source.architecture)

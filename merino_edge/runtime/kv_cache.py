@@ -1,10 +1,10 @@
 """The cache of keys and values: one arena, allocated once, written in place.
 
-Per layer application there are two buffers of (n_rows, n_kv_head, head_dim). Row 0 is a sentinel
-that the mask hides; token t lives in row t + 1. The past of a decoder at position p is rows
-0..p, a prefix, and its new rows start at row p + 1: both are plain addresses, so nothing is ever
-moved. This module does position arithmetic only; who allocates (numpy here, CUDA on a board)
-is the caller's choice.
+Per layer application there are two buffers of (n_rows, n_kv_head, head_dim). The past of a decoder
+is a prefix of each, and its new rows are the next ones: both are plain addresses, so nothing is
+ever moved (which rows: ``KVCacheSpec``). Layers of one width lie at equal distances, so that a
+single two-dimensional copy can append a row to all of them. This module does arithmetic only;
+who allocates (numpy here, CUDA on a board) is the caller's choice.
 """
 
 from typing import Any, Callable, NamedTuple, Tuple

@@ -19,6 +19,9 @@ from merino_edge.runtime.backends.reference import ReferenceBackend
 # all is right, for SmolLM2's 30 layers and for tiny models; 5e-3 to 1 when one row of keys is
 # lost, positions are off by one, or the sentinel row is not hidden.
 FP32_TOLERANCE = 2e-4
+# Half precision, ONNX Runtime with float32 sums (SmolLM2 and a random 63M decoder): 1.3e-3 against
+# float32 weights, 6e-4 against the same rounded weights. A GPU that sums in half is allowed more.
+TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": 1e-2}
 _HINT = "build the bundle again; if it persists, this backend computes wrongly here."
 REFERENCE_TOKENS = 48  # enough to pass a chunk border, short enough for a board's CPU
 
@@ -43,7 +46,9 @@ class Agreement(NamedTuple):
 
 
 def check_golden_tokens(backend: Backend, golden: Sequence[GoldenPrompt]) -> int:
-    """Decode every golden prompt greedily; returns the number of tokens that agreed.
+    """Follow every golden text; returns how many of its clear tokens were the greedy choice.
+
+    By induction this is greedy decoding, but for the steps where two tokens are nearly equal.
 
     Raises:
         ParityError: Names the prompt, the step and both tokens.
@@ -54,7 +59,8 @@ def check_golden_tokens(backend: Backend, golden: Sequence[GoldenPrompt]) -> int
         logits = backend.prefill(prompt.input_ids)[0]
         for step, expected in enumerate(prompt.output_ids):
             token = int(np.argmax(logits))
-            if token != expected:
+            is_clear = step not in prompt.unclear
+            if is_clear and token != expected:
                 raise ParityError(
                     "token {} of golden prompt {!r} is {}, it should be {}.".format(
                         step, prompt.prompt, token, expected
@@ -63,9 +69,9 @@ def check_golden_tokens(backend: Backend, golden: Sequence[GoldenPrompt]) -> int
                     note="backend '{}': {}.".format(backend.name, backend.description),
                     hint=_HINT,
                 )
-            agreed += 1
+            agreed += is_clear
             if step + 1 < len(prompt.output_ids):
-                logits = backend.decode(token)
+                logits = backend.decode(expected)
     backend.reset()
     return agreed
 
@@ -74,7 +80,7 @@ def compare_logits(
     backend: Backend,
     expected_logits: Callable[[List[int]], np.ndarray],
     golden: Sequence[GoldenPrompt],
-    tolerance: float = FP32_TOLERANCE,
+    precision: str = "fp32",
 ) -> Agreement:
     """Compare all logits of prompt and answer, fed in uneven chunks and then token by token.
 
@@ -82,12 +88,12 @@ def compare_logits(
         backend: What is checked.
         expected_logits: ids -> [n, vocab_size], computed another way.
         golden: Where the sequences come from.
-        tolerance: Of the difference as a share of the largest logit.
+        precision: Of the bundle: it decides what is tolerated.
 
     Raises:
         ParityError: With the difference and the position.
     """
-    total = Agreement(0, 0.0, 1.0)
+    total, tolerance = Agreement(0, 0.0, 1.0), TOLERANCES[precision]
     for prompt in golden:
         ids = (prompt.input_ids + prompt.output_ids)[:REFERENCE_TOKENS]
         expected = expected_logits(ids)

@@ -220,11 +220,18 @@ def lose_a_row(backend):
 
 
 def shift_positions(backend):
-    backend._positions[4:] += 1
+    write = backend._inputs.write
+
+    def wrong(*call):
+        arrays = write(*call)
+        arrays["position_ids"] += 1
+        return arrays
+
+    backend._inputs.write = wrong
 
 
 def show_the_sentinel(backend):
-    backend._past_mask[0] = 0.0
+    backend._inputs.buffers["past_mask"][0] = 0.0
 
 
 @pytest.mark.parametrize("spoil", [lose_a_row, shift_positions, show_the_sentinel])

@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
     agreed = check_golden_tokens(backend, bundle.manifest.golden)
     report("tokens", "{} golden tokens agree ({})".format(agreed, backend.description))
     progress.update("recomputing logits with the numpy reference")
-    agreement = compare_logits(backend, reference_logits(bundle), bundle.manifest.golden)
+    manifest = bundle.manifest
+    agreement = compare_logits(
+        backend, reference_logits(bundle), manifest.golden, manifest.precision
+    )
     report(
         "logits",
         "{} rows within {:.1e} of the numpy reference (relative)".format(

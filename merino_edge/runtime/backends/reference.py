@@ -9,18 +9,14 @@ Shapes: T tokens, H query heads, K key/value heads, D head_dim, V vocabulary.
 """
 
 import math
-from typing import Dict
-
 import numpy as np
 
-from merino_edge.errors import UnsupportedError
 from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.formats.bundle import Bundle
-from merino_edge.formats.weights import check_names, read_index
+from merino_edge.formats.weights import check_names
 from merino_edge.runtime.backend import Backend
+from merino_edge.runtime.weights_map import Tensors, map_tensors
 
-Tensors = Dict[str, np.ndarray]
-_NUMPY_DTYPES = {"F32": np.float32, "F16": np.float16}
 
 
 class ReferenceBackend(Backend):
@@ -57,27 +53,6 @@ class ReferenceBackend(Backend):
 
     def _release(self) -> None:
         self._tensors = {}
-
-
-def map_tensors(path: str, dtype: str = "float32") -> Tensors:
-    """Every tensor of a weights file by name; float32 ones are views into the mapped file.
-
-    Raises:
-        FormatError: The file is not what it claims.
-        UnsupportedError: A precision that numpy does not read.
-    """
-    index = read_index(path)
-    data = np.memmap(path, dtype=np.uint8, mode="r")
-    tensors = {}
-    for name, entry in index.items():
-        if entry.dtype not in _NUMPY_DTYPES:
-            raise UnsupportedError(
-                "the reference backend cannot read {} weights ({}).".format(entry.dtype, name),
-                hint="use --backend ort.",
-            )
-        raw = data[entry.offset : entry.offset + entry.n_bytes].view(_NUMPY_DTYPES[entry.dtype])
-        tensors[name] = np.asarray(raw.reshape(entry.shape), dtype=dtype)
-    return tensors
 
 
 def decoder_logits(a: Architecture, w: Tensors, ids: np.ndarray, n_rows: int) -> np.ndarray:

@@ -1,0 +1,78 @@
+"""How a bundle is made for a target: precision, shapes of the cache, what enters the graph.
+
+The one idea: targets differ in a handful of values, so a recipe is a row of them. TensorRT's rows
+take embeddings instead of ids (a table that is looked up and multiplied with would lie in the
+engine twice) and a past of a few fixed lengths (shapes and addresses then stay, and a CUDA
+graph can be captured). Why these lengths: benchmarks/tensorrt/README.md.
+"""
+
+from dataclasses import dataclass
+
+from merino_edge.errors import SpecError
+from merino_edge.export.graph import FP32_NODES
+from merino_edge.formats.engine_spec import EngineSpec
+
+FIRST_BUCKET = 128
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a target's bundle is made of.
+
+    Attributes:
+        precision: "fp32" or "fp16" (norms, softmax and logits are float32 in both).
+        chunk_len: Most new tokens in a call of an engine; 0 for a target without engines.
+        max_logits: Most rows of logits in a call of an engine.
+        looks_up: The graph takes ids and looks them up itself.
+        n_best: Give the so many largest logits as outputs of their own; 0 for none.
+    """
+
+    precision: str = "fp32"
+    chunk_len: int = 0
+    max_logits: int = 0
+    looks_up: bool = True
+    n_best: int = 0
+
+    @property
+    def kv_dtype(self) -> str:
+        """Of the cache."""
+        return {"fp32": "float32", "fp16": "float16"}[self.precision]
+
+    def engine(self) -> EngineSpec | None:
+        """What an engine is told; None for a target without engines."""
+        if not self.chunk_len:
+            return None
+        fp32_nodes = FP32_NODES if self.precision == "fp16" else []
+        return EngineSpec(self.chunk_len, self.max_logits, self.n_best, self.looks_up, fp32_nodes)
+
+    def buckets(self, context_len: int) -> list[int]:
+        """Lengths of the past: powers of two from 128 up, and the context; empty for any length."""
+        if not self.chunk_len:
+            return []
+        lengths, length = [], FIRST_BUCKET
+        while length < context_len:
+            lengths.append(length)
+            length *= 2
+        return [*lengths, context_len]
+
+
+HOST = Recipe()
+TENSORRT = Recipe(precision="fp16", chunk_len=128, max_logits=16, looks_up=False)
+RECIPES = {
+    "host": HOST,
+    "mock-nano": HOST,
+    "nano": TENSORRT,
+    "orin-nano": TENSORRT,
+    "rtx": TENSORRT,
+}
+
+
+def check_n_best(n_best: int, vocab_size: int) -> None:
+    """Refuse more than there is, or more than TensorRT's TopK gives.
+
+    Raises:
+        SpecError: With the values.
+    """
+    most = min(vocab_size, 3840)  # MAX_TOPK_K of ITopKLayer, in the notes on that layer
+    if not 0 <= n_best <= most:
+        raise SpecError(f"n_best is {n_best}, must be between 0 and {most}.")
