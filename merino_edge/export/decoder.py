@@ -57,8 +57,7 @@ def build_decoder(
 
 def _joint(g: GraphBuilder, index: int, x: str) -> str:
     """The bias-free projection where the width changes."""
-    weight = g.weight(f"blocks.{index}.joint.weight")
-    return g.op("Gemm", f"/blocks.{index}/joint", x, weight, transB=1)
+    return g.product(f"/blocks.{index}/joint", x, g.weight(f"blocks.{index}.joint.weight"))
 
 
 def _declare_inputs(g: GraphBuilder, a: Architecture, looks_up: bool) -> str:
@@ -88,12 +87,12 @@ def _head(g: GraphBuilder, a: Architecture, x: str, n_best: int) -> None:
     x = g.op("Gather", "/head/rows", x, "logits_indices", axis=0)
     x = add_norm(g, a, "/final_norm", "final_norm", x)
     if a.embed_dim != a.blocks[-1].d_model:
-        x = g.op("Gemm", "/head/joint", x, g.weight("head_joint.weight"), transB=1)
+        x = g.product("/head/joint", x, g.weight("head_joint.weight"))
     table = g.weight("embed.weight" if a.tie_embeddings else "head.weight")
     if g.compute == FLOAT:
-        g.op("Gemm", "/head/logits", x, table, transB=1, output="logits")
+        g.product("/head/logits", x, table, output="logits")
     else:
-        narrow = g.op("Gemm", "/head/product", x, table, transB=1)
+        narrow = g.product("/head/product", x, table)
         g.op("Cast", f"{g.wide_path('/head')}/logits", narrow, output="logits", to=FLOAT)
     g.output("logits", FLOAT, ["n_logits", a.vocab_size])
     if n_best:

@@ -51,6 +51,15 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=path, **attributes))
         return outputs
 
+    def product(self, path: str, value: str, matrix: str, bias: str = "", output: str = "") -> str:
+        """Multiply with the transpose of a stored matrix, and add a bias.
+
+        TensorRT 8.2 makes a Gemm of beta 1 a fully connected layer with as many outputs as the
+        bias has, even where there is none; beta 0 says the same and avoids that.
+        """
+        inputs = (value, matrix, bias) if bias else (value, matrix)
+        return self.op("Gemm", path, *inputs, output=output, transB=1, beta=1.0 if bias else 0.0)
+
     def split(
         self, path: str, value: str, sizes: list[int], axis: int, outputs: list[str] | None = None
     ) -> list[str]:
