@@ -12,6 +12,7 @@ from setuptools import find_packages, setup
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 OLD, NEW = '; python_version < "3.7"', '; python_version >= "3.7"'
+LINUX_X86 = '; sys_platform == "linux" and platform_machine == "x86_64"'
 ONNXRUNTIME = ["onnxruntime==1.10.0" + OLD, "onnxruntime>=1.10" + NEW]
 
 
@@ -61,6 +62,9 @@ setup(
             "import-linter>=2.1",
             "vermin",
             "codespell",
+            # NVIDIA's parser and builder, which need no GPU.
+            "tensorrt-rtx-cu12-libs==1.7.1.116" + LINUX_X86,
+            "tensorrt-rtx-cu12-bindings==1.7.1.116" + LINUX_X86,
             "setuptools>=70.1",  # builds the wheel in tests/test_packaging.py by itself
         ],
     },

@@ -14,7 +14,11 @@ import pytest
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "2")
 
-NEEDS = {"torch": ("torch",), "onnx": ("onnx", "onnxruntime")}
+NEEDS = {
+    "torch": ("torch",),
+    "onnx": ("onnx", "onnxruntime"),
+    "rtx": ("tensorrt_rtx_bindings",),
+}
 SHARED_DATA = os.path.join(os.path.dirname(__file__), "..", "..", "shared", "data")
 
 

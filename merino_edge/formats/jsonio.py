@@ -12,7 +12,7 @@ one, never half of one. This module does not know any particular record.
 import json
 import os
 import tempfile
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union
 
 from merino_edge.errors import FormatError, SchemaVersionError, SpecError
 
@@ -140,7 +140,8 @@ def decode(kind: Any, value: Any, path: str = "", field: str = "") -> Any:
     """Turn plain JSON values into ``kind``, refusing what does not fit.
 
     Args:
-        kind: A record class, int, float, str, bool, Any, or Optional/List/Tuple/Dict of these.
+        kind: A record class, int, float, str, bool, Any, or Optional/List/Tuple/Dict of these, or
+            a Union of two scalars.
         value: What ``json.loads`` gave.
         path: The file, for messages.
         field: Where in the file, for messages.
@@ -218,8 +219,10 @@ def _decode_optional(kind: Any, value: Any, path: str, field: str) -> Any:
 def _decode_scalar(kind: Any, value: Any, path: str, field: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if type(value) is not kind:
-        raise FormatError("expected {}, found {!r}.".format(kind.__name__, value), path, field)
+    kinds = kind.__args__ if getattr(kind, "__origin__", None) is Union else (kind,)
+    if type(value) not in kinds:
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise FormatError("expected {}, found {!r}.".format(names, value), path, field)
     return value
 
 

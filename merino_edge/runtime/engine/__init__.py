@@ -1,0 +1,1 @@
+"""TensorRT engines: opened, built in a child process, kept in a cache, executed."""
