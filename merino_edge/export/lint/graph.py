@@ -21,6 +21,8 @@ from merino_edge.formats.engine_spec import ShapeProfile
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 # Nodes that give their first input in another shape, order or type.
 PASS_THROUGH = {"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+# They read floats and compute none; a Cast is a border between two types.
+_NO_FLOATS = {"Cast", "Constant", "Shape", "Size"}
 MAX_PROTOBUF_BYTES = 2**31 - 1
 
 
@@ -35,6 +37,8 @@ class LintGraph:
         half: Whether the builder may compute any other float32 node in half precision.
         folder: Where external weights lie, or None where not known.
         nodes: Of the graph and of all its subgraphs.
+        inline_bytes: Size of the weights inside the model.
+        too_large: Whether that is more than protobuf can hold; types are not inferred then.
         inference_error: Why strict inference failed, or "".
         types: Tensor -> ONNX type, as far as it can be inferred.
         shapes: Tensor -> lengths, None for a length that is not a number.
@@ -55,7 +59,9 @@ class LintGraph:
         self.fp32_nodes = fp32_nodes
         self.half = half
         self.folder = folder
-        inferred, self.inference_error = _inferred(model)
+        self.inline_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+        self.too_large = self.inline_bytes > MAX_PROTOBUF_BYTES
+        inferred, self.inference_error = (model, "") if self.too_large else _inferred(model)
         self._graphs = list(_graphs(inferred.graph))
         self.nodes = [node for graph in self._graphs for node in graph.node]
         self.initializers = [t for graph in self._graphs for t in graph.initializer]
@@ -125,8 +131,8 @@ class LintGraph:
                     yield node, self.constants[name]
 
     def float_type(self, node: NodeProto) -> int | None:
-        """FLOAT or FLOAT16, whichever a node computes in; None for a Cast or a node of integers."""
-        if node.op_type == "Cast":
+        """FLOAT or FLOAT16, whichever a node computes in; None for a Cast or without floats."""
+        if node.op_type in _NO_FLOATS:
             return None
         kinds = [self.types.get(name) for name in (*node.input, *node.output)]
         return next((kind for kind in kinds if kind in FLOATS), None)
@@ -209,8 +215,6 @@ def _constant(value: onnx.AttributeProto) -> TensorProto:
 
 def _inferred(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
     """The model with types and shapes; without those, and why, where it breaks ONNX's own rules."""
-    if model.ByteSize() > MAX_PROTOBUF_BYTES:
-        return model, ""
     try:
         return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True), ""
     except Exception as error:  # onnx raises its own class and plain RuntimeError

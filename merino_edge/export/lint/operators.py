@@ -14,23 +14,25 @@ from merino_edge.export.lint.rule import (
     CHANGELOG,
     IMPORTERS_8_2,
     OPERATORS_8_2,
+    TRIED_RTX,
     WARNING,
     Problems,
     rule,
 )
 
-# Operator -> positions of inputs that must be constants, and the first version that computes them.
+# Operator -> positions of inputs that must be constants, and the first version that computes them:
+# from the importers of 8.2 and the changelog, and (11.0) from trying TensorRT-RTX 1.7's parser.
 _CONSTANT_INPUTS = {
     "ConvTranspose": ((2,), None),
-    "CumSum": ((1,), None),
+    "CumSum": ((1,), (11, 0)),
     "Dropout": ((2,), None),
-    "InstanceNormalization": ((1, 2), None),
+    "InstanceNormalization": ((1, 2), (11, 0)),
     "NonMaxSuppression": ((2, 3, 4), (8, 5)),
     "Resize": ((2,), None),
     "Slice": ((3,), (10, 3)),
-    "Squeeze": ((1,), (10, 7)),
+    "Squeeze": ((1,), None),
     "TopK": ((1,), (8, 6)),
-    "Unsqueeze": ((1,), (10, 7)),
+    "Unsqueeze": ((1,), None),
     "Upsample": ((1,), None),
 }
 # Operators whose first type is not that of the data: only the others can be judged.
@@ -106,14 +108,17 @@ def older_version(graph: LintGraph) -> Problems:
 )
 def operator_type(graph: LintGraph) -> Problems:
     """The table of 8.2, with INT64 read as INT32 and DOUBLE as FLOAT."""
-    read_as = {TensorProto.INT64: TensorProto.INT32, TensorProto.DOUBLE: TensorProto.FLOAT}
+    read_as: dict[int, int] = {
+        TensorProto.INT64: TensorProto.INT32,
+        TensorProto.DOUBLE: TensorProto.FLOAT,
+    }
     for node in graph.nodes:
         importer = IMPORTERS.get(node.op_type)
         if importer is None or importer.types is None or node.op_type in _UNTYPED:
             continue
         known = graph.types.keys() & set(data_inputs(node, graph.opset))
         kinds = {read_as.get(graph.types[name], graph.types[name]) for name in known}
-        for kind in sorted(kinds - importer.types):
+        for kind in sorted((kinds - importer.types) & graph.parser.tensor_types):
             taken = ", ".join(sorted(map(type_name, importer.types)))
             yield (
                 name_of(node),
@@ -139,7 +144,7 @@ def data_inputs(node: onnx.NodeProto, version: int) -> list[str]:
     "constant-input",
     refuses="axes, k or scales that are computed instead of constant",
     why="the importer asserts an initializer.",
-    source=f"{OPERATORS_8_2}; {IMPORTERS_8_2}; {CHANGELOG}",
+    source=f"{OPERATORS_8_2}; {IMPORTERS_8_2}; {CHANGELOG}; {TRIED_RTX}",
 )
 def constant_input(graph: LintGraph) -> Problems:
     """Split's sizes are not among them: importSplit takes computed ones."""
@@ -172,19 +177,35 @@ def float_range(graph: LintGraph) -> Problems:
 
 @rule(
     "einsum",
-    refuses="an Einsum with an ellipsis, a diagonal or capital letters",
-    why="the importer takes plain equations of small letters.",
-    source=f"{OPERATORS_8_2}; {IMPORTERS_8_2}, importEinsum",
+    refuses="an Einsum with an ellipsis or a diagonal",
+    why="the layer does not take it.",
+    source=f"{OPERATORS_8_2}; {TRIED_RTX}, which takes both",
+    until=(11, 0),
 )
 def einsum(graph: LintGraph) -> Problems:
     """A letter twice in one term is a diagonal."""
-    for node in graph.nodes:
-        if node.op_type == "Einsum":
-            equation = attribute(node, "equation").decode()
-            terms = equation.replace(" ", "").split("->")[0].split(",")
-            diagonal = any(len(set(term)) < len(term) for term in terms)
-            if "." in equation or diagonal or equation != equation.lower():
-                yield name_of(node), f"its equation is '{equation}'."
+    for node, equation in _einsums(graph):
+        terms = equation.replace(" ", "").split("->")[0].split(",")
+        if "..." in equation or any(len(set(term)) < len(term) for term in terms):
+            yield name_of(node), f"its equation is '{equation}'."
+
+
+@rule(
+    "einsum-letters",
+    refuses="an Einsum with capital letters",
+    why="the importer asserts small ones.",
+    source=f"{IMPORTERS_8_2}, importEinsum; {TRIED_RTX}",
+)
+def einsum_letters(graph: LintGraph) -> Problems:
+    """Rename the axes."""
+    for node, equation in _einsums(graph):
+        if equation != equation.lower():
+            yield name_of(node), f"its equation is '{equation}'."
+
+
+def _einsums(graph: LintGraph) -> list[tuple[onnx.NodeProto, str]]:
+    nodes = [node for node in graph.nodes if node.op_type == "Einsum"]
+    return [(node, attribute(node, "equation").decode()) for node in nodes]
 
 
 @rule(
@@ -243,6 +264,7 @@ RULES = (
     constant_input,
     float_range,
     einsum,
+    einsum_letters,
     gemm_bias,
     clip_half,
     constant_node,

@@ -94,7 +94,7 @@ def fp32_nodes(graph: LintGraph) -> Problems:
         return
     for node, kind in zip(graph.nodes, kinds, strict=True):
         named = graph.is_kept_wide(node)
-        if node.op_type not in ("Cast", "Constant") and named != (kind == 1):
+        if node.op_type != "Cast" and named != (kind == 1):
             computes = {1: "float32", 10: "float16", None: "integers"}[kind]
             does = "is" if named else "is not"
             yield name_of(node), f"{node.op_type} computes in {computes} and {does} among them."

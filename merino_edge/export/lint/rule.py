@@ -23,6 +23,7 @@ IMPORTERS_8_2 = "onnx-tensorrt release/8.2-GA, builtin_op_importers.cpp"
 UTILS_8_2 = "onnx-tensorrt release/8.2-GA, onnx2trt_utils.cpp"
 OPERATORS_8_2 = "onnx-tensorrt release/8.2-GA, docs/operators.md"
 CHANGELOG = "onnx-tensorrt docs/Changelog.md"
+TRIED_RTX = "tried with the parser of TensorRT-RTX 1.7.1"
 
 
 class Finding(NamedTuple):

@@ -13,7 +13,6 @@ import numpy as np
 from onnx import TensorProto
 
 from merino_edge.export.lint.graph import (
-    MAX_PROTOBUF_BYTES,
     LintGraph,
     external_facts,
     n_bytes,
@@ -211,14 +210,13 @@ def profile_in_name(graph: LintGraph) -> Problems:
     "protobuf-size",
     refuses="a model file of 2 GiB and more",
     why="protobuf cannot read it; let weights lie outside.",
-    source="protobuf; onnx.checker.MAXIMUM_PROTOBUF",
+    source="onnx.checker.MAXIMUM_PROTOBUF; TensorRT's parser reads protobuf too",
     kinds=ALL_KINDS,
 )
 def protobuf_size(graph: LintGraph) -> Problems:
     """Types cannot be inferred then, so few other rules speak."""
-    size = graph.model.ByteSize()
-    if size > MAX_PROTOBUF_BYTES:
-        yield "", f"the model has {size} bytes without its external weights."
+    if graph.too_large:
+        yield "", f"the model holds {graph.inline_bytes} bytes of weights."
 
 
 @rule(
