@@ -18,6 +18,7 @@ class's own code; anything that is *not* in this tree is a bug of ours and shows
     ├─ MissingDependencyError (ImportError) 1   which package, which machine, how to get it
     ├─ EngineError                          3   TensorRT or ONNX Runtime refused a graph
     ├─ DeviceMemoryError                    4   .needed_bytes, .free_bytes
+    ├─ CudaError                            1   CUDA refused a call; .call, .code_name, .code
     ├─ SessionError                         1   context full, session closed, bad token
     ├─ BoardError                           7   a board cannot be reached, or cannot take the work
     │  └─ BoardBuildError              its own   the build on the board failed, with that code
@@ -179,6 +180,33 @@ class DeviceMemoryError(MerinoError):
         )
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
+
+
+class CudaError(MerinoError):
+    """CUDA refused a call, or cannot be used here at all; holds the call and the code's name.
+
+    Args:
+        message: What happened.
+        call: The function that failed, "" if none was called.
+        code_name: As CUDA names it, "cudaErrorNoDevice", or "" if the door does not learn it.
+        code: The number behind it; None if no call failed.
+        note: The facts around it.
+        hint: What to do.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        call: str = "",
+        code_name: str = "",
+        code: Optional[int] = None,
+        note: Optional[str] = None,
+        hint: Optional[str] = None,
+    ):
+        super().__init__(message, note, hint)
+        self.call = call
+        self.code_name = code_name
+        self.code = code
 
 
 class SessionError(MerinoError):

@@ -1,8 +1,8 @@
 """A strict libcudart made of host memory: built with the C compiler, driven from Python.
 
-``cudart_double.c`` says what it stands for and what it does not prove. Here is how a test holds it:
-``build`` compiles it, ``CudartDouble`` has its controls and its counts. Python 3.6, like the runtime
-that it tests. One library has one state, whoever opens it; ``reset()`` makes it new.
+``cudart_double.c`` says what it stands for and what it does not prove. Here is how a test holds
+it: ``build`` compiles it, ``CudartDouble`` has its controls and its counts. Python 3.6, like the
+runtime that it tests. One library has one state, whoever opens it; ``reset()`` makes it new.
 """
 
 import ctypes
@@ -10,7 +10,7 @@ import os
 import subprocess
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cudart_double.c")
-FLAGS = "-std=c99 -Wall -Wextra -Werror -shared -fPIC -pthread -O1".split()
+FLAGS = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-pthread", "-O1"]
 
 # The order is the one of enum Counter in the C file.
 ALIVE = (
