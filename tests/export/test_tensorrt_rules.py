@@ -295,6 +295,10 @@ FINE = {
     "a Gemm with a bias": model(
         [node("Gemm", "x w b")], constants=[constant("w", np.eye(4)), constant("b", [0.0] * 4)]
     ),
+    "a Gemm of two computed matrices": model(
+        [node("Gemm", "x v", transB=1)],
+        [value("x"), value("v", T.FLOAT, (4, 4))],
+    ),
     "Where on a condition": model(
         [node("Greater", "x c", "b", "/b"), node("Where", "b x c")],
         constants=[constant("c", [0.0])],
