@@ -118,7 +118,7 @@ def build_bundle(
         recipe: Another way than the target's own.
 
     Raises:
-        SpecError: The context is longer than the model's, or a weight is too large for half precision.
+        SpecError: The context is longer than the model's, or a weight too large for half precision.
         UnsupportedError: The target does not take an operator.
         ParityError: The exported file computes something else.
         UsageError: Something stands at ``output``.

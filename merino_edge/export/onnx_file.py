@@ -43,7 +43,7 @@ def export_decoder(
         The model, as written.
 
     Raises:
-        SpecError: The context is longer than the model knows positions, or a weight is too large for
+        SpecError: The context is longer than the model knows positions, or a weight too large for
             half precision.
         OSError: The disk is full.
     """

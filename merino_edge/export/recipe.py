@@ -6,7 +6,7 @@ engine twice) and a past of a few fixed lengths (shapes and addresses then stay,
 graph can be captured). Why these lengths: benchmarks/tensorrt/README.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from merino_edge.errors import SpecError
 from merino_edge.export.graph import FP32_NODES
@@ -25,6 +25,7 @@ class Recipe:
         max_logits: Most rows of logits in a call of an engine.
         looks_up: The graph takes ids and looks them up itself.
         n_best: Give the so many largest logits as outputs of their own; 0 for none.
+        workspace_bytes, tactic_sources_off: For the engine's builder; see ``EngineSpec``.
     """
 
     precision: str = "fp32"
@@ -32,6 +33,8 @@ class Recipe:
     max_logits: int = 0
     looks_up: bool = True
     n_best: int = 0
+    workspace_bytes: int = 0
+    tactic_sources_off: tuple[str, ...] = ()
 
     @property
     def kv_dtype(self) -> str:
@@ -42,8 +45,15 @@ class Recipe:
         """What an engine is told; None for a target without engines."""
         if not self.chunk_len:
             return None
-        fp32_nodes = FP32_NODES if self.precision == "fp16" else []
-        return EngineSpec(self.chunk_len, self.max_logits, self.n_best, self.looks_up, fp32_nodes)
+        return EngineSpec(
+            chunk_len=self.chunk_len,
+            max_logits=self.max_logits,
+            n_best=self.n_best,
+            looks_up=self.looks_up,
+            fp32_nodes=FP32_NODES if self.precision == "fp16" else [],
+            workspace_bytes=self.workspace_bytes,
+            tactic_sources_off=list(self.tactic_sources_off),
+        )
 
     def buckets(self, context_len: int) -> list[int]:
         """Lengths of the past: powers of two from 128 up, and the context; empty for any length."""
@@ -57,14 +67,14 @@ class Recipe:
 
 
 HOST = Recipe()
-TENSORRT = Recipe(precision="fp16", chunk_len=128, max_logits=16, looks_up=False)
-RECIPES = {
-    "host": HOST,
-    "mock-nano": HOST,
-    "nano": TENSORRT,
-    "orin-nano": TENSORRT,
-    "rtx": TENSORRT,
-}
+# 1 GiB is no burden on these; TensorRT 10 has cuBLAS and cuDNN off by itself.
+TENSORRT = Recipe(
+    precision="fp16", chunk_len=128, max_logits=16, looks_up=False, workspace_bytes=1 << 30
+)
+# Larger workspaces get builds on a Nano killed (tensorrt_demos #253, #293); loading cuDNN takes
+# 241 to 412 MB of its memory (tensorrtx #1145, #1160) and brings nothing to a decoder.
+NANO = replace(TENSORRT, workspace_bytes=256 << 20, tactic_sources_off=("CUDNN",))
+RECIPES = {"host": HOST, "mock-nano": HOST, "nano": NANO, "orin-nano": TENSORRT, "rtx": TENSORRT}
 
 
 def check_n_best(n_best: int, vocab_size: int) -> None:

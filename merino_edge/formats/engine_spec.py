@@ -25,6 +25,8 @@ class EngineSpec(NamedTuple):
             ``inputs_embeds``, rows that the runtime copies out of the weights file, so that the
             engine does not hold a tied table twice.
         fp32_nodes: Patterns (``fnmatch``) of the names of nodes that must compute in float32.
+        workspace_bytes: Scratch memory that a layer may use while the engine is built and run.
+        tactic_sources_off: Libraries not to take tactics from, such as "CUDNN".
     """
 
     chunk_len: int
@@ -32,6 +34,8 @@ class EngineSpec(NamedTuple):
     n_best: int = 0
     looks_up: bool = False
     fp32_nodes: List[str] = []
+    workspace_bytes: int = 256 << 20
+    tactic_sources_off: List[str] = []
 
 
 class TensorSpec(NamedTuple):

@@ -9,7 +9,7 @@ it was: rows written beyond ``position`` are simply written again.
 This module knows no model, no library and no text.
 """
 
-from typing import Any, Sequence, Union
+from typing import Any, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -27,10 +27,12 @@ class Backend:
         context_len: Tokens that fit.
         vocab_size: Logits per row.
         position: Tokens in the cache.
+        n_best: The so many largest logits that ``decode_best`` gives; 0 for a backend without it.
         kv_cache_bytes: What the cache occupies, allocated once; 0 for a backend without one.
     """
 
     name = "none"
+    n_best = 0
 
     def __init__(self, context_len: int, vocab_size: int, kv_cache_bytes: int, description: str):
         self.context_len = context_len
@@ -71,14 +73,22 @@ class Backend:
         Raises:
             SessionError: As ``prefill``.
         """
-        self._check_open()
-        if not 0 <= token_id < self.vocab_size:
-            raise self._bad_token(token_id)
-        self._check_room(1)
-        self._one_id[0] = token_id
-        logits = self._forward(self._one_id, False)
+        logits = self._forward(self._checked_id(token_id), False)
         self.position += 1
         return logits[0]  # type: ignore[no-any-return]
+
+    def decode_best(self, token_id: int) -> Tuple[np.ndarray, np.ndarray]:
+        """Append one token, where ``n_best`` is not 0: tens of bytes instead of a vocabulary.
+
+        Returns:
+            ids int32 [n_best] and their logits float32 [n_best], the largest first.
+
+        Raises:
+            SessionError: As ``prefill``.
+        """
+        best = self._forward_best(self._checked_id(token_id))
+        self.position += 1
+        return best
 
     def reset(self) -> None:
         """Forget everything; the next token is the first. Costs nothing, frees nothing.
@@ -99,6 +109,10 @@ class Backend:
         """Run checked ids int32 [n] at ``self.position``; give float32 [n or 1, vocab_size]."""
         raise NotImplementedError
 
+    def _forward_best(self, input_ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """As ``_forward`` for one id; gives ids and logits of the ``n_best`` best."""
+        raise NotImplementedError
+
     def _release(self) -> None:
         """Drop buffers and handles."""
 
@@ -115,6 +129,14 @@ class Backend:
         if outside.size:
             raise self._bad_token(outside[0])
         return np.ascontiguousarray(ids, dtype=np.int32)
+
+    def _checked_id(self, token_id: int) -> np.ndarray:
+        self._check_open()
+        if not 0 <= token_id < self.vocab_size:
+            raise self._bad_token(token_id)
+        self._check_room(1)
+        self._one_id[0] = token_id
+        return self._one_id
 
     def _check_room(self, n_new: int) -> None:
         if self.position + n_new > self.context_len:

@@ -68,10 +68,7 @@ class Generation(Iterator[int]):
         if self.finish_reason:
             raise StopIteration
         start = time.perf_counter()
-        logits = self._next_logits()
-        if logits is None:
-            self._end("cancelled")
-        token_id = self._sampler.pick(logits)
+        token_id = self._next_token()
         self._token_ms.append(1e3 * (time.perf_counter() - start))
         if token_id in (self._config.eos_token_ids or ()):
             self._end("stop")
@@ -106,11 +103,15 @@ class Generation(Iterator[int]):
             return "length"
         return None
 
-    def _next_logits(self) -> Optional[np.ndarray]:
-        """float32 [vocab_size], or None if cancelled during the prompt."""
+    def _next_token(self) -> int:
         if not self.output_ids:
-            return self._prefill()
-        return self._backend.decode(self.output_ids[-1])
+            logits = self._prefill()
+            if logits is None:
+                self._end("cancelled")
+            return self._sampler.pick(logits)
+        if self._config.needs_only(self._backend.n_best):
+            return self._sampler.pick_among(*self._backend.decode_best(self.output_ids[-1]))
+        return self._sampler.pick(self._backend.decode(self.output_ids[-1]))
 
     def _end(self, reason: str) -> NoReturn:
         self.finish_reason = reason

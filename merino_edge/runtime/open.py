@@ -5,16 +5,18 @@ a backend asked for by name is that one or an error, never silently another. A b
 when it is chosen, so opening a bundle loads no library that it does not use.
 """
 
-from typing import Callable, Optional
+import time
+from typing import Callable, List, Optional
 
-from merino_edge.errors import FormatError, MissingDependencyError, UsageError
+from merino_edge.errors import CudaError, FormatError, MissingDependencyError, UsageError
 from merino_edge.formats.bundle import Bundle, optional_file
 from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.session import GenerationSession
 from merino_edge.runtime.tokenizer import Tokenizer
 
-BACKENDS = ("auto", "ort", "reference")
+BACKENDS = ("auto", "tensorrt", "tensorrt-rtx", "ort", "reference")
 Note = Callable[[str], None]
+NOTE_EVERY_S = 5.0
 
 
 def load(
@@ -27,13 +29,15 @@ def load(
 
     Args:
         path: The bundle's folder.
-        backend: "auto", "ort" or "reference".
+        backend: One of ``BACKENDS``. TensorRT builds its engine if it was never built here, which
+            takes minutes on a board.
         threads: CPU threads; None for all cores.
         on_note: Called with one line about each choice that was made.
 
     Raises:
         FormatError: Not a bundle, or its tokenizer and weights do not belong together.
         MissingDependencyError: The backend that was asked for is not installed.
+        EngineError: The engine that was built does not fit this machine any more.
         UsageError: There is no such backend.
     """
     bundle = Bundle.open(path)
@@ -47,20 +51,45 @@ def load(
 def _open_backend(bundle: Bundle, name: str, threads: Optional[int], note: Note) -> Backend:
     if name not in BACKENDS:
         raise UsageError("there is no backend '{}'; choose {}.".format(name, ", ".join(BACKENDS)))
+    if name == "auto":
+        return _best(bundle, threads, note)
     if name == "ort":
         return _ort(bundle, threads)
     if name == "reference":
         return _reference(bundle, threads, note)
-    if optional_file(bundle, "onnx") is None:
-        note("backend reference (slow): the bundle holds no ONNX graph.")
-        return _reference(bundle, threads, note)
-    try:
-        opened = _ort(bundle, threads)
-    except MissingDependencyError as error:
-        note("backend reference (slow): {} hint: {}".format(error.message, error.hint))
-        return _reference(bundle, threads, note)
-    note("backend ort: {}.".format(opened.description))
-    return opened
+    return _engine(bundle, name, note)
+
+
+def _best(bundle: Bundle, threads: Optional[int], note: Note) -> Backend:
+    """The first that works, of those the bundle is for."""
+    openers: List[Callable[[], Backend]] = []
+    if bundle.manifest.engine is not None:
+        openers.append(lambda: _engine(bundle, None, note))
+    why = "the bundle holds no ONNX graph."
+    if optional_file(bundle, "onnx") is not None:
+        openers.append(lambda: _ort(bundle, threads))
+    for opener in openers:
+        try:
+            opened = opener()
+        except (MissingDependencyError, CudaError) as error:
+            why = error.message + (" hint: " + error.hint if error.hint else "")
+            note("not the fastest backend: " + why)
+            continue
+        note("backend {}: {}.".format(opened.name, opened.description))
+        return opened
+    note("backend reference (slow): " + why)
+    return _reference(bundle, threads, note)
+
+
+def _engine(bundle: Bundle, name: Optional[str], note: Note) -> Backend:
+    from merino_edge.runtime.engine import make
+
+    kind = make.engine_kind(bundle)
+    if name not in (None, kind):
+        raise UsageError(
+            "a bundle for '{}' runs on {}, not on {}.".format(bundle.manifest.target, kind, name)
+        )
+    return make.open_backend(bundle, note, _every(NOTE_EVERY_S, note))
 
 
 def _ort(bundle: Bundle, threads: Optional[int]) -> Backend:
@@ -97,6 +126,18 @@ def _open_tokenizer(bundle: Bundle, note: Note) -> Optional[Tokenizer]:
             hint="tokenizer and weights are of two models; build the bundle again.",
         )
     return tokenizer
+
+
+def _every(seconds: float, note: Note) -> Note:
+    """The same, but not more often."""
+    last = [float("-inf")]
+
+    def rarely(text: str) -> None:
+        if time.monotonic() - last[0] >= seconds:
+            last[0] = time.monotonic()
+            note(text)
+
+    return rarely
 
 
 def _silent(text: str) -> None:

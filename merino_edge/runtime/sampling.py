@@ -79,6 +79,12 @@ class GenerationConfig(_Fields):
         """Whether the most probable token is taken."""
         return not self.do_sample or self.temperature == 0
 
+    def needs_only(self, n_best: int) -> bool:
+        """Whether the ``n_best`` largest logits decide as well as all of them."""
+        if self.repetition_penalty != 1.0 or self.min_new_tokens > 0 or n_best < 1:
+            return False
+        return self.is_greedy or 0 < self.top_k <= n_best
+
 
 class Sampler:
     """Picks tokens for one text; remembers which ids occurred, for the repetition penalty."""
@@ -103,19 +109,36 @@ class Sampler:
         Raises:
             SessionError: The model gave no numbers.
         """
-        scores = self._adjusted(logits)
+        return self._accept(self._chosen(self._adjusted(logits)))
+
+    def pick_among(self, ids: np.ndarray, logits: np.ndarray) -> int:
+        """The next token, where ``GenerationConfig.needs_only`` allows it.
+
+        Args:
+            ids: int32 [n], the candidates.
+            logits: float32 [n], theirs.
+
+        Raises:
+            SessionError: The model gave no numbers.
+        """
+        order = np.argsort(ids)  # as in a whole row, so that a seed draws the same token
+        return self._accept(int(ids[order][self._chosen(logits[order])]))
+
+    def _chosen(self, scores: np.ndarray) -> int:
+        """Index of the taken score."""
         if not np.isfinite(scores.max()):  # a single NaN makes the maximum NaN
             raise SessionError(
                 "the model gave {} as its largest logit.".format(scores.max()),
                 hint="check the bundle with: merino-edge verify BUNDLE",
             )
         if self._config.is_greedy:
-            token_id = int(np.argmax(scores))
-        else:
-            candidates, probabilities = distribution(scores, self._config)
-            share = self._rng.random_sample()
-            drawn = int(np.searchsorted(np.cumsum(probabilities), share, side="right"))
-            token_id = int(candidates[min(drawn, len(candidates) - 1)])
+            return int(np.argmax(scores))
+        candidates, probabilities = distribution(scores, self._config)
+        share = self._rng.random_sample()
+        drawn = int(np.searchsorted(np.cumsum(probabilities), share, side="right"))
+        return int(candidates[min(drawn, len(candidates) - 1)])
+
+    def _accept(self, token_id: int) -> int:
         self._seen[token_id] = True
         self._n_picked += 1
         return token_id

@@ -3,8 +3,12 @@
 ``tiny-bundle/`` is a complete bundle of a small MeRino decoder with a joint and a shared block
 (random weights, seed 0, a tokenizer trained on three lines). It is what a board's tests run, and
 what keeps an old bundle readable: a version that cannot open it breaks the promise of the schema.
+
+``tiny-nano-bundle/`` is the same decoder, made for TensorRT on a Jetson Nano: half precision, rows
+instead of ids, a past in three buckets, and the eight best logits as outputs of their own.
 """
 
+import dataclasses
 import os
 import sys
 import tempfile
@@ -15,6 +19,7 @@ sys.path.insert(0, os.path.dirname(HERE))
 from doubles import CHAT, random_tensors, tiny_architecture, write_tokenizer  # noqa: E402
 
 from merino_edge.export.bundler import Source, build_bundle  # noqa: E402
+from merino_edge.export.recipe import RECIPES  # noqa: E402
 from merino_edge.formats.manifest import GenerationDefaults  # noqa: E402
 
 
@@ -36,6 +41,13 @@ def main() -> None:
         provenance={"weights": "random, seed 0"},
     )
     build_bundle(source, "host", 32, os.path.join(HERE, "tiny-bundle"), force=True)
+    longer = tiny_architecture(max_seq_len=300)
+    source = dataclasses.replace(
+        source, architecture=longer, tensors=random_tensors(longer, seed=0)
+    )
+    recipe = dataclasses.replace(RECIPES["nano"], n_best=8)
+    path = os.path.join(HERE, "tiny-nano-bundle")
+    build_bundle(source, "nano", 300, path, force=True, recipe=recipe)
 
 
 if __name__ == "__main__":

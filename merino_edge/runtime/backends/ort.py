@@ -11,7 +11,7 @@ layers of width 640 in 4 shared blocks, 1.32 decodes in 8.1 ms repacked and 9.9 
 and 306 MB peak; 1.10 repacks a shared matrix anew for each use: 654 instead of 360 MB, and slower.
 """
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
@@ -53,12 +53,25 @@ class OrtBackend(Backend):
         self._dtype = np.dtype(spec.dtype).type
         self._last_logits = np.empty((1, architecture.vocab_size), dtype=np.float32)
         self._binding = self._session.io_binding()
-        self._output_best(bundle.manifest.engine)
+        self._others = _best_outputs(bundle.manifest.engine)
+
+    def watch(self, names: Sequence[str]) -> None:
+        """Ask for further outputs of the graph; to be called before the first token.
+
+        Args:
+            names: Outputs that were added to a bundle's graph.
+        """
+        self._others = list(names) + self._others
+
+    def watched(self, n_names: int) -> List[np.ndarray]:
+        """What the first so many watched outputs were in the last call."""
+        return [value.numpy() for value in self._binding.get_outputs()[:n_names]]
 
     def _forward(self, input_ids: np.ndarray, all_logits: bool) -> np.ndarray:
         logits = self._last_logits
         if all_logits and input_ids.size > 1:
             logits = np.empty((input_ids.size, self.vocab_size), dtype=np.float32)
+        self._bind_others()
         arrays = self._inputs.write(input_ids, self.position, len(logits))
         for name, array in arrays.items():
             self._bind_input(name, array.dtype.type, list(array.shape), array.ctypes.data)
@@ -76,9 +89,9 @@ class OrtBackend(Backend):
     def _bind_output(self, name: str, dtype: Any, shape: List[int], address: int) -> None:
         self._binding.bind_output(name, "cpu", 0, dtype, shape, address)
 
-    def _output_best(self, engine: Optional[EngineSpec]) -> None:
-        """The largest logits are for engines; here ONNX Runtime keeps them to itself."""
-        for name in ("best_logits", "best_ids") if engine and engine.n_best else ():
+    def _bind_others(self) -> None:
+        """Bound anew in each call, or ONNX Runtime would insist on the shapes of the last."""
+        for name in self._others:
             self._binding.bind_output(name, "cpu")
 
     def _bind_cache(self, past_len: int, n_new: int) -> None:
@@ -104,6 +117,11 @@ def _onnxruntime() -> Any:
             "pip install 'merino-edge[device]', or use --backend reference (slow).",
         )
     return onnxruntime
+
+
+def _best_outputs(engine: Optional[EngineSpec]) -> List[str]:
+    """The largest logits are for engines; here ONNX Runtime keeps them to itself."""
+    return ["best_logits", "best_ids"] if engine and engine.n_best else []
 
 
 def _open_session(ort: Any, path: str, threads: Optional[int], prepack: bool) -> Any:

@@ -18,7 +18,6 @@ from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.weights_map import Tensors, map_tensors
 
 
-
 class ReferenceBackend(Backend):
     """The numpy decoder of a bundle.
 
