@@ -43,6 +43,7 @@ def _values(name, members, release):
     order = _ORDERS.get(name, "").split()
     if name == "BuilderFlag":
         order = (_FIRST + (" STRICT_TYPES " if release < (10,) else " ") + _FLAGS).split()
+    members = [member for member in members if not member.startswith("__")]
     known = {member: order.index(member) for member in members if member in order}
     next_free = len(order)
     for member in sorted(set(members) - set(known)):
