@@ -18,6 +18,7 @@ class IExecutionContext:
     def _begin(self):
         self._shapes = {}
         self._addresses = {}
+        self._set_by_index = set()
         self._must_update = True
         self._settings = {}
 
@@ -57,6 +58,7 @@ class IExecutionContext:
             return self._trt.fail(self._logger, f"{text} ({message})", False)
         self._profile = index
         self._must_update = True
+        self._set_by_index = set()
         self._shapes = {
             each["name"]: tuple(each["shape"])
             for each in self._engine._facts["inputs"]
@@ -72,7 +74,9 @@ class IExecutionContext:
         if self._profile < 0 or index // n_io != self._profile:
             text = f"setBindingDimensions: binding {index} is not of profile {self._profile}"
             return self._trt.fail(self._logger, f"IExecutionContext::{text}", False)
-        return self._set_shape(self._engine._io[index % n_io], shape)
+        tensor = self._engine._io[index % n_io]
+        self._set_by_index.add(tensor["name"])
+        return self._set_shape(tensor, shape)
 
     def set_input_shape(self, name, shape):
         shape = dims(shape, "set_input_shape()")
@@ -129,7 +133,9 @@ class IExecutionContext:
 
     @property
     def all_binding_shapes_specified(self):
-        return not self._unknown_inputs()
+        # NVIDIA's headers from 8.5 on: it knows nothing of set_input_shape.
+        dynamic = [each["name"] for each in self._engine._facts["inputs"] if -1 in each["shape"]]
+        return self._set_by_index.issuperset(dynamic)
 
     @property
     def all_shape_inputs_specified(self):
@@ -140,7 +146,7 @@ class IExecutionContext:
         words = missing or self._named_dims_refusal()
         if words and not missing:
             self._trt.fail(self._logger, f"IExecutionContext::inferShapes: {words}")
-            raise RuntimeError("Could not infer shapes")
+            raise RuntimeError("infer_shapes error code: -1")
         return missing
 
     def _unknown_inputs(self):

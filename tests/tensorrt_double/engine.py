@@ -18,6 +18,9 @@ class UnknownDims:
     def __len__(self):
         raise ValueError("__len__() should return >= 0")
 
+    def __getitem__(self, index):
+        raise IndexError
+
 
 class ICudaEngine:
     """A loaded plan."""
@@ -112,12 +115,16 @@ class ICudaEngine:
         return self.num_optimization_profiles * len(self._io)
 
     def __getitem__(self, key):
-        if isinstance(key, str):
+        by_index = self._trt.has("ICudaEngine", "num_bindings")
+        if by_index and isinstance(key, str):
             return self.get_binding_index(key)
-        index = integer(key, "__getitem__()")
-        if not -self.num_bindings <= index < self.num_bindings:
+        index, n_all = (
+            integer(key, "__getitem__()"),
+            self.num_bindings if by_index else len(self._io),
+        )
+        if not -n_all <= index < n_all:
             raise IndexError
-        return self.get_binding_name(index % self.num_bindings)
+        return (self.get_binding_name if by_index else self.get_tensor_name)(index % n_all)
 
     def get_binding_name(self, index):
         tensor = self._binding(index, "getBindingName")

@@ -20,9 +20,9 @@ class Library:
 
     def __init__(self, version, cuda=None, compute_capability=None):
         self.version = version
+        self.names = names_of(version)
         self.full_version = FULL_VERSIONS[version]
         self.release = release(version)
-        self.names = names_of(version)
         self.cuda = cuda
         self.compute_capability = compute_capability or self._usual_capability()
         self.faults = Faults()
