@@ -169,7 +169,7 @@ def _set_shape(library: Library, shapes: Any, tensor: TensorSpec, profile: Shape
     smallest, best, largest = profile.shapes(tensor)
     try:
         shapes.set_shape(tensor.name, smallest, best, largest)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:  # 8.x the one, RTX the other
         raise EngineError(
             "TensorRT refuses {} <= {} <= {} for '{}' in profile '{}': {}".format(
                 smallest, best, largest, tensor.name, profile.name, error

@@ -17,6 +17,7 @@ import contextlib
 import glob
 import os
 import re
+import shlex
 from typing import List, Mapping, NamedTuple, Optional
 
 from merino_edge.errors import EngineError, FormatError
@@ -113,7 +114,7 @@ class EngineCache:
             EngineError: There is none; what differs from those there are, and how to build one.
             ChecksumError: Its plan was cut or changed.
         """
-        hint = "merino-edge build {}".format(bundle_path)
+        hint = "merino-edge build {}".format(shlex.quote(bundle_path))
         try:
             found = self.find(key)
         except FormatError as error:

@@ -1,0 +1,106 @@
+"""NVIDIA's own parser and builder, which run without a GPU, take what the builder tells them."""
+
+import pytest
+
+from merino_edge.errors import EngineError
+from merino_edge.formats.engine_spec import ShapeProfile, TensorSpec
+from merino_edge.runtime.engine.builder import build_plan
+from merino_edge.runtime.engine.door import open_tensorrt
+from merino_edge.runtime.engine.process import build_in_child
+
+pytestmark = [pytest.mark.rtx, pytest.mark.onnx]
+pytest.importorskip("onnx")
+from tiny_engine_graph import PROFILES, TENSORS, request_for, write_graph  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    return write_graph(tmp_path_factory.mktemp("graph"))
+
+
+def request_of(graph, **changes):
+    return request_for(graph, backend="tensorrt-rtx", **changes)
+
+
+@pytest.fixture
+def library():
+    return open_tensorrt("tensorrt-rtx")
+
+
+def test_a_typed_graph_with_weights_beside_it_builds(library, graph):
+    built = build_plan(library, request_of(graph))
+    assert bytes(memoryview(built.plan)[:4]) == b"vtrt"
+    assert built.n_fp32_layers == 0  # the graph's Cast nodes say it
+    assert built.warnings == []
+
+
+@pytest.mark.parametrize("gpus", [["SM75"], ["SM89", "SM120"]])
+def test_gpus_that_are_not_here_can_be_named(library, graph, gpus):
+    assert build_plan(library, request_of(graph, compute_capabilities=gpus)).plan.nbytes > 0
+
+
+def test_an_unknown_gpu_is_refused_with_those_there_are(library, graph):
+    with pytest.raises(EngineError, match="does not build for SM53") as caught:
+        build_plan(library, request_of(graph, compute_capabilities=["SM53"]))
+    assert "SM89" in caught.value.note
+
+
+def test_a_child_builds_and_reports(graph, tmp_path):
+    beats = []
+    report = build_in_child(request_of(graph), str(tmp_path / "engine.plan"), beats.append)
+    assert (tmp_path / "engine.plan").stat().st_size == report.plan_bytes
+    assert any(beat.line.startswith("building 1") for beat in beats)
+
+
+def test_weights_are_stored_once_when_no_profile_fixes_a_length(library, tmp_path):
+    width, n_products = 512, 8
+    graph = write_graph(tmp_path, n_products, width)
+    stored_bytes = 2 * n_products * width * width
+    tensors = [t._replace(shape=("q_len", width)) for t in TENSORS]
+    request = request_of(graph)._replace(tensors=tensors)
+    open_ended = [ShapeProfile("decode", {"q_len": (1, 1, 2)}), PROFILES[1]]
+    once = build_plan(library, request._replace(profiles=open_ended)).plan.nbytes
+    fixed = build_plan(library, request).plan.nbytes
+    assert once < 1.2 * stored_bytes
+    assert fixed > 1.9 * stored_bytes  # a length fixed to 1 gets a copy in a layout of its own
+
+
+def test_a_graph_with_another_tensor_is_refused(library, graph):
+    other = [*TENSORS, TensorSpec("z", "float16", (1,), False)]
+    with pytest.raises(EngineError, match="it lacks z"):
+        build_plan(library, request_of(graph)._replace(tensors=other))
+
+
+def test_another_type_than_the_graphs_is_refused(library, graph):
+    tensors = [TENSORS[0], TENSORS[1]._replace(dtype="float32")]
+    with pytest.raises(EngineError, match="'y' is HALF in the graph, the bundle says float32"):
+        build_plan(library, request_of(graph)._replace(tensors=tensors))
+
+
+def test_lengths_out_of_order_are_refused_with_nvidias_words(library, graph):
+    profiles = [ShapeProfile("decode", {"q_len": (4, 1, 8)})]
+    with pytest.raises(EngineError, match="MIN<=OPT<=MAX"):
+        build_plan(library, request_of(graph)._replace(profiles=profiles))
+
+
+def test_what_is_no_graph_is_refused(library, tmp_path):
+    (tmp_path / "decoder.onnx").write_bytes(b"hello world")
+    with pytest.raises(EngineError):
+        build_plan(library, request_of(str(tmp_path / "decoder.onnx")))
+
+
+def test_an_unknown_operator_is_refused_with_its_node(library, tmp_path):
+    from onnx import TensorProto, helper
+
+    def value(name):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT16, ["q_len", 64])
+
+    node = helper.make_node("Frobnicate", ["x"], ["y"], name="odd/one")
+    model = helper.make_model(
+        helper.make_graph([node], "g", [value("x")], [value("y")]),
+        opset_imports=[helper.make_opsetid("", 13)],
+        ir_version=7,
+    )
+    (tmp_path / "decoder.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(EngineError, match="node 0 'odd/one'.*INVALID_NODE"):
+        build_plan(library, request_of(str(tmp_path / "decoder.onnx")))
