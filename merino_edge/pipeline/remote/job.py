@@ -32,7 +32,7 @@ _LOOK = """
 mkdir -p "$1" && cd "$1" || exit 1
 exec 9>lock || exit 1
 same() { [ "$(cat "$1" 2>/dev/null)" = "$2" ]; }
-if ! flock -w 2 9; then
+if ! flock -w 1 9; then
   if same request "$2"; then echo running; else echo busy; fi; exit 0
 fi
 if [ -s exit ] && same run "$3"; then echo done; exit 0; fi
@@ -60,16 +60,18 @@ echo started
 """
 )
 # Prints the log from byte $2 on until the lock is free. Whether it is free is asked before the log
-# is read, so that no last words are lost.
+# is read, so that no last words are lost. Looks often at first, since most failures come early, and
+# seldom later, since the build is being timed.
 _FOLLOW = """
 cd "$1" || exit 1
-n=$2
+n=$2; looks=0
 while :; do
   if flock -n -s lock true; then over=1; else over=; fi
   size=$(wc -c <log)
   if [ "$size" -gt "$n" ]; then tail -c +$((n + 1)) log | head -c $((size - n)); n=$size; fi
   [ -z "$over" ] || exit 0
-  sleep 1
+  looks=$((looks + 1))
+  if [ "$looks" -lt 20 ]; then sleep 0.2; else sleep 1; fi
 done
 """
 _COLLECT = 'cd "$1" && cat exit && head -c "$2" result'
@@ -78,14 +80,14 @@ _CANCEL = """
 cd "$1" 2>/dev/null || { echo idle; exit 0; }
 if flock -n -s lock true; then echo idle; exit 0; fi
 pid=$(cat pid) || exit 1
-kill -TERM -- "-$pid"
+echo "130 0" >exit
+kill -TERM "-$pid"
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   flock -n -s lock true && break
   sleep 1
 done
-flock -n -s lock true || kill -KILL -- "-$pid"
+flock -n -s lock true || kill -KILL "-$pid"
 flock -w 5 -s lock true || exit 1
-echo "130 0" >exit
 echo cancelled
 """
 
@@ -96,7 +98,6 @@ class State(Enum):
     IDLE = "idle"  # nothing runs, nothing to collect
     STARTED = "started"
     RUNNING = "running"  # what we want is being built already
-    BUSY = "busy"  # something else is being built from this bundle
     DONE = "done"  # built, and not collected yet
 
 
@@ -138,7 +139,8 @@ class Job:
         """Look, without starting anything.
 
         Raises:
-            BoardError: The connection failed, or the folder cannot be used.
+            BoardError: The connection failed, the folder cannot be used, or another build of the
+                same bundle is going on.
         """
         return self._ask(_STATE)
 
@@ -149,14 +151,7 @@ class Job:
             BoardError: The connection failed, the folder cannot be used, or another build of the
                 same bundle is going on.
         """
-        state = self._ask(_START, *self._command)
-        if state is not State.BUSY:
-            return state
-        raise BoardError(
-            f"'{self._ssh.host}' is building this bundle with other options or another manifest.",
-            f"its files are in {self._folder}.",
-            "wait until it has ended, or end it: the same command with --cancel",
-        )
+        return self._ask(_START, *self._command)
 
     def follow(
         self, patience: Patience, on_line: Callable[[str], None], on_tick: Callable[[], None]
@@ -201,12 +196,19 @@ class Job:
 
     def _ask(self, script: str, *words: str) -> State:
         answer = self._ssh.run(script, self._folder, self._request, self._run, *words)
-        if answer.code == 0:
-            return State(answer.stdout.strip())
+        if answer.code != 0:
+            raise BoardError(
+                f"the folder {self._folder} cannot be used on '{self._ssh.host}'.",
+                answer.stderr.strip() or None,
+                "is its disk full, or does the folder belong to another user there?",
+            )
+        word = answer.stdout.strip()
+        if word != "busy":
+            return State(word)
         raise BoardError(
-            f"the folder {self._folder} cannot be used on '{self._ssh.host}'.",
-            answer.stderr.strip() or None,
-            "is its disk full, or does the folder belong to another user there?",
+            f"'{self._ssh.host}' is building this bundle with other options or another manifest.",
+            f"its files are in {self._folder}.",
+            "wait until it has ended, or end it: the same command with --cancel",
         )
 
     def _read_log(self, log: "_Lines", patience: Patience, on_tick: Callable[[], None]) -> None:

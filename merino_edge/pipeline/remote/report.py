@@ -122,9 +122,12 @@ def _failure(report: RemoteReport, log: str, log_path: str) -> MerinoError:
     if report.exit_code == _CANCELLED:
         return StoppedError(f"the build on '{report.host}' was cancelled.", note)
     if report.exit_code == _KILLED:
-        hint = f"ssh {report.host} 'dmesg | tail'; add swap there: merino-edge doctor says how."
-        message = f"the build on '{report.host}' was killed, most likely for want of memory."
-        return BoardBuildError(message, _OUT_OF_MEMORY, note, hint)
+        return BoardBuildError(
+            f"the build on '{report.host}' was killed, most likely for want of memory.",
+            _OUT_OF_MEMORY,
+            note,
+            f"ssh {report.host} 'dmesg | tail'; add swap there: merino-edge doctor says how.",
+        )
     words = said.get("error") or last_line(log) or f"it ended with code {report.exit_code}."
     code = report.exit_code if report.exit_code in _OURS else 1
     hint = f"on the board: {said['hint']}" if "hint" in said else None

@@ -102,11 +102,7 @@ class Ssh:
     """
 
     def __init__(self, host: str, options: Sequence[str] = ()):
-        if (
-            not host
-            or host.startswith("-")
-            or any(c.isspace() or not c.isprintable() for c in host)
-        ):
+        if not host or host.startswith("-") or not host.isprintable() or " " in host:
             raise UsageError(
                 f"--host {host!r} is not the name of a board.", hint="--host user@board"
             )
@@ -188,7 +184,7 @@ class Ssh:
             deadline = time.monotonic() + _MASTER_TIMEOUT_S
             while not os.path.exists(self._socket):
                 if self._master.poll() is not None:
-                    self._master = None
+                    self.close()
                     stderr.seek(0)
                     raise link_error(self.host, stderr.read().decode("utf-8", "replace"))
                 if time.monotonic() > deadline:
