@@ -14,7 +14,7 @@ from typing import Any, Callable, ContextManager, Dict, NamedTuple, Tuple
 
 import numpy as np
 
-from merino_edge.errors import CudaError
+from merino_edge.errors import CudaError, MerinoError
 
 MEMORY, HOST, STREAM, EVENT, GRAPH = "device memory", "host memory", "stream", "event", "graph"
 
@@ -188,7 +188,7 @@ class Cuda(abc.ABC):
             for kind, handle in reversed(list(self._alive)):
                 try:
                     self._give_back(kind, handle)
-                except CudaError as failure:
+                except MerinoError as failure:
                     failures.append(failure)
         self._closed = True
         if failures:

@@ -1,8 +1,8 @@
 """The door to CUDA through libcudart and ctypes: no compiler, no package, and CUDA graphs.
 
 The one idea: the device has one *primary* context, which libcudart and TensorRT share. It is made
-when the door opens, and ``activate`` makes it current in a thread only if another one is (two calls
-of the driver, below a microsecond each on a workstation), then puts the other one back.
+when the door opens, and ``activate`` makes it current in a thread only if another one is, then puts
+the other one back.
 """
 
 # ruff: noqa: D102 (what the methods promise stands in api.Cuda)

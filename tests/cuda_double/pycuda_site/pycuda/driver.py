@@ -2,15 +2,17 @@
 
 It has the names that merino_edge uses and no others, with the behaviour of the original's C++: a
 stack of contexts per thread, objects that remember the context they were made in, memory that is
-freed when it is forgotten, ``free`` that silently leaks in a thread without the context, sides of a
-copy that must be right. Unlike the driver, libcudart gives a thread without a context the primary
-one, so the check for a context is here.
+freed when it is forgotten, clean-up that never raises and silently leaks in a thread without the
+context, sides of a copy that must be right. Unlike the driver, libcudart gives a thread without a
+context the primary one, so the check for a context is here.
 
 The library is the one that the environment variable CUDART_DOUBLE names.
 """
 
+import copy
 import ctypes
 import os
+import sys
 import threading
 from ctypes import byref, c_float, c_int, c_size_t, c_void_p
 
@@ -130,6 +132,10 @@ def _stack():
     return _local.stack
 
 
+def _top():
+    return _stack()[-1] if _stack() else None
+
+
 def _make_current(context):
     _check("cuCtxSetCurrent", _dll.cuCtxSetCurrent(c_void_p(context)))
 
@@ -160,31 +166,40 @@ class Context:
 
     @staticmethod
     def get_current():
-        return _stack()[-1] if _stack() else None
+        return copy.copy(_top())  # the original makes a new object too: equal, not the same
+
+    def __eq__(self, other):
+        return isinstance(other, Context) and self.handle == other.handle
+
+    def __hash__(self):
+        return hash(self.handle)
 
 
 class _ContextDependent:
     """Belongs to the context of the thread that makes it."""
 
     def __init__(self):
-        self._context = Context.get_current()
+        self._context = _top()
         if self._context is None:
             raise LogicError(
                 "explicit_context_dependent failed: invalid device context "
                 "- no currently active context?"
             )
 
-    def _in_context(self, driver_name, name, handle):
-        current = Context.get_current()
-        if current is self._context:
-            return _call(driver_name, name, c_void_p(handle))
-        if threading.get_ident() != self._context._thread:
-            return None  # as the original: it leaks, and says nothing
-        self._context.push()
+    def _clean_up(self, driver_name, name, handle):
+        """Gives a handle back; like the original, it says on stderr what fails, and no more."""
+        switch = _top() is not self._context
+        if switch and threading.get_ident() != self._context._thread:
+            return  # it leaks, and says nothing
+        if switch:
+            self._context.push()
         try:
-            return _call(driver_name, name, c_void_p(handle))
+            _call(driver_name, name, c_void_p(handle))
+        except Error as error:
+            sys.stderr.write("PyCUDA WARNING: a clean-up operation failed\n{}\n".format(error))
         finally:
-            Context.pop()
+            if switch:
+                Context.pop()
 
 
 class _Freeable(_ContextDependent):
@@ -195,7 +210,7 @@ class _Freeable(_ContextDependent):
         if self._address is None:
             raise LogicError("{}::free failed: invalid resource handle".format(type(self).__name__))
         address, self._address = self._address, None
-        self._in_context(*(self._freeing + (address,)))
+        self._clean_up(*(self._freeing + (address,)))
 
     def __del__(self):
         if self._address is not None:
@@ -336,7 +351,7 @@ class Stream(_ContextDependent):
 
     def __del__(self):
         if hasattr(self, "handle"):
-            self._in_context("cuStreamDestroy", "cudaStreamDestroy", self.handle)
+            self._clean_up("cuStreamDestroy", "cudaStreamDestroy", self.handle)
 
 
 class Event(_ContextDependent):
@@ -363,4 +378,4 @@ class Event(_ContextDependent):
 
     def __del__(self):
         if hasattr(self, "_event"):
-            self._in_context("cuEventDestroy", "cudaEventDestroy", self._event)
+            self._clean_up("cuEventDestroy", "cudaEventDestroy", self._event)
