@@ -4,14 +4,14 @@ Up to 8.4 tensors are *bindings*: numbers in a list, one block of numbers a prof
 takes the list of all addresses. From 8.5 on they have names, and a context remembers their
 addresses. The one idea: ``Execution`` knows shapes, addresses and ``run``; which API stands behind
 it is decided once, by what the engine has. Every answer is checked: TensorRT says no with False,
-None or -1, and none of them raises.
+None or -1, and only a few calls raise.
 
 What is not checked here: what the tensors mean. See ``backends/tensorrt.py``.
 """
 
 import contextlib
 import mmap
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from merino_edge.errors import EngineError
 from merino_edge.formats.engine_spec import TensorSpec
@@ -111,7 +111,7 @@ class Engine:
                 hint="free memory: close other programs, or use a bundle with a shorter --context.",
             )
         # The first context has profile 0 from the start; asking for it again is allowed.
-        if not context.set_optimization_profile_async(profile, stream):
+        if not _says_yes(context.set_optimization_profile_async, profile, stream):
             raise self._failed("take optimisation profile {}".format(profile))
         kind = NamedExecution if self.has_names else BoundExecution
         return kind(self, self._engine, context, profile)
@@ -193,8 +193,8 @@ class Execution:
         """Let go of the context."""
         self._context = self._engine = None
 
-    def _check(self, answer: Any, what: str) -> None:
-        if answer is not True:
+    def _ask(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
+        if not _says_yes(call, *arguments):
             raise self._owner._failed(what)
 
 
@@ -203,17 +203,17 @@ class NamedExecution(Execution):
 
     def set_shape(self, name: str, shape: Tuple[int, ...]) -> None:
         """See ``Execution``."""
-        answer = self._context.set_input_shape(name, shape)
-        self._check(answer, "set the shape of '{}' to {}".format(name, shape))
+        what = "set the shape of '{}' to {}".format(name, shape)
+        self._ask(what, self._context.set_input_shape, name, shape)
 
     def bind(self, name: str, address: int) -> None:
         """See ``Execution``."""
-        answer = self._context.set_tensor_address(name, address)
-        self._check(answer, "bind '{}' to address {:#x}".format(name, address))
+        what = "bind '{}' to address {:#x}".format(name, address)
+        self._ask(what, self._context.set_tensor_address, name, address)
 
     def run(self, stream: int) -> None:
         """See ``Execution``."""
-        self._check(self._context.execute_async_v3(stream), "run the engine")
+        self._ask("run the engine", self._context.execute_async_v3, stream)
 
 
 class BoundExecution(Execution):
@@ -226,8 +226,8 @@ class BoundExecution(Execution):
 
     def set_shape(self, name: str, shape: Tuple[int, ...]) -> None:
         """See ``Execution``."""
-        answer = self._context.set_binding_shape(self._index(name), shape)
-        self._check(answer, "set the shape of '{}' to {}".format(name, shape))
+        what = "set the shape of '{}' to {}".format(name, shape)
+        self._ask(what, self._context.set_binding_shape, self._index(name), shape)
 
     def bind(self, name: str, address: int) -> None:
         """See ``Execution``."""
@@ -235,8 +235,7 @@ class BoundExecution(Execution):
 
     def run(self, stream: int) -> None:
         """See ``Execution``."""
-        answer = self._context.execute_async_v2(self._addresses, stream)
-        self._check(answer, "run the engine")
+        self._ask("run the engine", self._context.execute_async_v2, self._addresses, stream)
 
     def _index(self, name: str) -> int:
         """TensorRT answers -1 for an unknown name, which Python would take for the last one."""
@@ -244,6 +243,14 @@ class BoundExecution(Execution):
         if index < 0:
             raise self._owner._failed("find a tensor '{}'".format(name))
         return self._first + index
+
+
+def _says_yes(call: Callable[..., Any], *arguments: Any) -> bool:
+    """Most calls answer with a bool; a few raise a RuntimeError instead, and the log says why."""
+    try:
+        return call(*arguments) is True
+    except RuntimeError:
+        return False
 
 
 def _spelled(tensor: Any) -> str:
