@@ -67,7 +67,7 @@ test-py36: ## The board's half under a real Python 3.6, where there is one
 	@if [ -z "$(PYTHON36)" ]; then \
 	  echo "test-py36: skipped, there is no Python 3.6 on this machine (say where: PYTHON36=...)"; \
 	else $(MAKE) --no-print-directory .venv36/.package PYTHON36="$(PYTHON36)" && \
-	  $(BIN36)/pytest -q -p no:cacheprovider tests/py36; fi
+	  $(BIN36)/pytest -q -p no:cacheprovider tests/py36 tests/runtime/cuda; fi
 
 .venv36/.stamp: setup.py
 	$(PYTHON36) -m venv .venv36

@@ -53,6 +53,14 @@ def test_a_missing_device_says_more_than_a_missing_package(machine, no_pycuda):
         open_cuda()
 
 
+def test_a_pycuda_without_a_device_says_more_than_a_missing_libcudart(
+    machine, pycuda_driver, no_cudart
+):
+    machine.fail_next("cudaGetDeviceCount", 100)
+    with pytest.raises(CudaError, match="cuInit failed"):
+        open_cuda()
+
+
 def test_an_unknown_door_is_a_wrong_question():
     with pytest.raises(UsageError, match="'opencl'; it is one of cudart, pycuda"):
         open_cuda("opencl")
