@@ -10,16 +10,16 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-from engine_machine import GOLDEN, VERSIONS, Machine  # noqa: E402
+from engine_machine import GOLDEN, VERSIONS, Machine
 
-from merino_edge.errors import EngineError, MerinoError  # noqa: E402
-from merino_edge.formats.bundle import Bundle  # noqa: E402
-from merino_edge.runtime.backends.ort import OrtBackend  # noqa: E402
-from merino_edge.runtime.cuda.cudart import Cudart  # noqa: E402
-from merino_edge.runtime.engine import device_memory, execution  # noqa: E402
-from merino_edge.runtime.engine.device_decoder import DeviceDecoder  # noqa: E402
-from merino_edge.runtime.engine.replay import Replay  # noqa: E402
-from merino_edge.runtime.graph_inputs import GraphInputs  # noqa: E402
+from merino_edge.errors import EngineError, MerinoError
+from merino_edge.formats.bundle import Bundle
+from merino_edge.runtime.backends.ort import OrtBackend
+from merino_edge.runtime.cuda.cudart import Cudart
+from merino_edge.runtime.engine import device_memory, execution
+from merino_edge.runtime.engine.device_decoder import DeviceDecoder
+from merino_edge.runtime.engine.replay import Replay
+from merino_edge.runtime.graph_inputs import GraphInputs
 
 pytestmark = pytest.mark.onnx
 TEXTS = [(90, 205), (140, 30)]  # prompt and steps: one chunk, and every bucket; then two chunks

@@ -7,20 +7,20 @@ import pytest
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-from engine_machine import GOLDEN, VERSIONS, Machine  # noqa: E402
+from engine_machine import GOLDEN, VERSIONS, Machine
 
-from merino_edge.errors import (  # noqa: E402
+from merino_edge.errors import (
     CudaError,
     DeviceMemoryError,
     EngineError,
     SessionError,
 )
-from merino_edge.formats.bundle import Bundle  # noqa: E402
-from merino_edge.runtime.backends.ort import OrtBackend  # noqa: E402
-from merino_edge.runtime.generation import Generation  # noqa: E402
-from merino_edge.runtime.sampling import GenerationConfig  # noqa: E402
-from merino_edge.runtime.session import GenerationSession  # noqa: E402
-from merino_edge.runtime.verify import check_golden_tokens  # noqa: E402
+from merino_edge.formats.bundle import Bundle
+from merino_edge.runtime.backends.ort import OrtBackend
+from merino_edge.runtime.generation import Generation
+from merino_edge.runtime.sampling import GenerationConfig
+from merino_edge.runtime.session import GenerationSession
+from merino_edge.runtime.verify import TOLERANCES, check_golden_tokens
 
 pytestmark = pytest.mark.onnx
 N_PROMPTS, N_TOKENS = 20, 64
@@ -68,7 +68,8 @@ def test_all_logits_in_chunks_then_single_tokens_equal_onnx_runtimes(machine):
         )
         for b in backends
     )
-    np.testing.assert_allclose(ours, twin, atol=2e-3)
+    # chunks of other lengths round otherwise
+    np.testing.assert_allclose(ours, twin, rtol=0, atol=TOLERANCES["fp16"] * np.abs(twin).max())
 
 
 @over_every_version
