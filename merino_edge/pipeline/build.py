@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from merino_edge.core import targets
 from merino_edge.errors import FormatError, UnsupportedError, UsageError
 from merino_edge.export.bundler import Source, build_bundle
 from merino_edge.export.parity import Parity
-from merino_edge.export.recipe import RECIPES
+from merino_edge.export.recipe import RECIPES, Recipe
 from merino_edge.formats.architecture import Architecture, read_architecture
 from merino_edge.formats.bundle import Bundle
 from merino_edge.model.checkpoint import INFO, load_checkpoint
@@ -38,11 +39,26 @@ def open_source(path: str, random_weights: bool, seed: int) -> Source:
     return Source.from_checkpoint(load_checkpoint(path))
 
 
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a bundle may have otherwise than its target's recipe says; None for the recipe.
+
+    Attributes:
+        context_len: Tokens that the cache holds.
+        precision: "fp16" or "fp32".
+        n_best: Largest logits that an engine gives as outputs of their own.
+    """
+
+    context_len: int | None = None
+    precision: str | None = None
+    n_best: int = 0
+
+
 def build_for_target(
     source: Source,
     target: str,
-    context_len: int | None,
     output: str,
+    options: BuildOptions | None = None,
     force: bool = False,
     on_progress: Progress = lambda text: None,
 ) -> tuple[Bundle, Parity]:
@@ -50,17 +66,30 @@ def build_for_target(
 
     Raises:
         UsageError: There is no such target.
-        UnsupportedError: The target needs an engine that this version does not make.
+        UnsupportedError: The target needs what this version does not make.
     """
     targets.get(target)
+    options = options or BuildOptions()
+    recipe = _recipe(target, options)
+    length = options.context_len or default_context_len(source.architecture)
+    return build_bundle(source, target, length, output, force, on_progress, recipe)
+
+
+def _recipe(target: str, options: BuildOptions) -> Recipe:
     if target not in RECIPES:
         raise UnsupportedError(
             f"bundles for '{target}' cannot be built by this version.",
             note=f"it makes bundles for {', '.join(RECIPES)}.",
             hint="merino-edge build --target host CHECKPOINT -o bundle/",
         )
-    length = context_len or default_context_len(source.architecture)
-    return build_bundle(source, target, length, output, force, on_progress)
+    recipe = RECIPES[target]
+    precision = options.precision or recipe.precision
+    if not recipe.chunk_len and (precision != recipe.precision or options.n_best):
+        raise UnsupportedError(
+            f"target '{target}' has {recipe.precision} and all logits only.",
+            hint="--precision and --best are for nano, orin-nano and rtx.",
+        )
+    return replace(recipe, precision=precision, n_best=options.n_best)
 
 
 def default_context_len(a: Architecture) -> int:

@@ -16,7 +16,7 @@ from merino_edge.export.bundler import Source
 from merino_edge.formats.architecture import Architecture, describe, read_architecture
 from merino_edge.formats.bundle import Bundle, sha256_of
 from merino_edge.model.checkpoint import Checkpoint
-from merino_edge.pipeline.build import build_for_target, default_context_len
+from merino_edge.pipeline.build import BuildOptions, build_for_target, default_context_len
 from merino_edge.pipeline.run_config import RunConfig
 from merino_edge.pipeline.workspace import Workspace, digest
 from merino_edge.search.run import Progress, run_search
@@ -126,6 +126,7 @@ def _export(
     def make() -> None:
         source = Source.from_checkpoint(checkpoint, name=f"merino-{architecture.arch_id}")
         output = workspace.path(BUNDLE)
-        build_for_target(source, config.target, context_len, output, True, on_progress)
+        options = BuildOptions(context_len=context_len)
+        build_for_target(source, config.target, output, options, True, on_progress)
 
     workspace.stage("export", BUNDLE, inputs, make)

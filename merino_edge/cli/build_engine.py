@@ -1,0 +1,102 @@
+"""``build BUNDLE``: make the engine of a bundle on the machine that will run it, and try it.
+
+The one idea: building takes minutes on a board, so it can be done ahead, watched, and asked again:
+an engine that fits and has proved itself is not built twice.
+"""
+
+import argparse
+import sys
+from typing import Any, Dict, Optional
+
+from merino_edge.cli.output import Progress, human_bytes, print_json
+from merino_edge.formats.bundle import Bundle
+
+
+def build_engine(bundle: Bundle, args: argparse.Namespace) -> int:
+    """Find or build, verify, and print the card.
+
+    Raises:
+        MerinoError: As ``runtime.engine.make``.
+    """
+    from merino_edge.runtime.engine import make
+
+    progress = Progress("build", args.quiet, plain_every_s=2.0)
+    bundle.verify_checksums()
+    options = make.MakeOptions(args.workspace, args.force)
+    shop = make.open_workshop(bundle, options=options)
+    try:
+        progress.done("{} for {}".format(_library(shop), _device(shop)))
+        found = None if args.force else shop.cache.find(shop.key)
+        is_new = found is None
+        if found is None:
+            found = make.build_engine(
+                shop, options, progress.done, lambda beat: progress.update(make.told(beat))
+            )
+        tokens = _verify(shop, found, progress)
+        result = engine_facts(found.plan_path, found.record, is_new, tokens)
+    finally:
+        make.close_workshop(shop)
+    progress.done("done")
+    _print(result, args.json)
+    return 0
+
+
+def engine_facts(path: str, record: Any, is_new: bool, tried: Optional[str]) -> Dict[str, Any]:
+    """What is worth telling about an engine, for people and for scripts."""
+    from merino_edge.formats.jsonio import encode
+
+    key = record.key
+    return {
+        "engine": path,
+        "size_bytes": record.plan_bytes,
+        "for": "{} {} on {} (compute capability {}), CUDA {}".format(
+            key.backend, key.tensorrt, key.gpu_name, key.compute_capability, key.cuda
+        ),
+        "build": "{:.0f} s, {} at most, {} tactics skipped for memory{}".format(
+            record.build_s,
+            human_bytes(record.peak_rss_bytes),
+            record.n_skipped_tactics,
+            "" if is_new else " (built before)",
+        ),
+        "verified": tried or "no: there is no GPU here to run it on",
+        "record": encode(record),
+    }
+
+
+def _verify(shop: Any, found: Any, progress: Progress) -> Optional[str]:
+    from merino_edge.runtime.engine import make
+
+    if shop.cuda is None:
+        return None
+    if found.record.verified is None:
+        make.open_verified(shop, found, progress.done).close()
+    entry = shop.cache.find(shop.key)
+    tried = entry.record.verified
+    error = tried.max_logit_error
+    return "{} of {} golden texts{}, {}".format(
+        tried.n_golden_right,
+        tried.n_golden,
+        "" if error is None else ", logits within {:.1e} of numpy".format(error),
+        tried.against,
+    )
+
+
+def _library(shop: Any) -> str:
+    return "{} {}".format(shop.library.kind, shop.library.version_text)
+
+
+def _device(shop: Any) -> str:
+    return "any card (there is no GPU here)" if shop.cuda is None else str(shop.cuda.device_name)
+
+
+def _print(result: Dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+        return
+    size = result["size_bytes"]
+    lines = [("engine", result["engine"]), ("size", human_bytes(size))]
+    lines += [(name, result[name]) for name in ("for", "build", "verified")]
+    warnings = result["record"]["warnings"]
+    if warnings:
+        lines.append(("warnings", "{}; the first: {}".format(len(warnings), warnings[0])))
+    sys.stdout.write("".join("{:<11} {}\n".format(name, text) for name, text in lines))

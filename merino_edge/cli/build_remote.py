@@ -1,0 +1,35 @@
+"""``build --host``: the bundle goes to the board, and its engine is built there."""
+
+import argparse
+import sys
+
+from merino_edge.cli.output import Progress, print_json
+from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.jsonio import encode
+from merino_edge.pipeline.remote import RemoteOptions, build_on_board, cancel_on_board
+from merino_edge.pipeline.remote.build import REMOTE_DIR
+
+
+def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
+    """Copy, build, verify there, and print the board's card.
+
+    Raises:
+        MerinoError: As ``pipeline.remote.build_on_board``.
+    """
+    words = [] if args.workspace is None else ["--workspace", str(args.workspace)]
+    options = RemoteOptions(
+        ssh_options=tuple(args.ssh_option),
+        remote_dir=args.remote_dir or REMOTE_DIR,
+        build_options=tuple(words + ["--force"] * args.force),
+    )
+    if args.cancel:
+        ended = cancel_on_board(bundle, args.host, options)
+        sys.stdout.write("cancelled\n" if ended else "no build of this bundle runs there\n")
+        return 0
+    progress = Progress("board", args.quiet)
+    report = build_on_board(bundle, args.host, options, progress.done, progress.update)
+    if args.json:
+        print_json(encode(report))
+    else:
+        sys.stdout.write("\n".join(report.card()) + "\n")
+    return 0
