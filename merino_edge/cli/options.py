@@ -85,8 +85,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="auto",
-        choices=("auto", "ort", "reference"),
-        help="auto (the fastest that works), ort (ONNX Runtime), reference (numpy, slow)",
+        choices=("auto", "tensorrt", "tensorrt-rtx", "ort", "reference"),
+        help="auto (the fastest that works); ort is ONNX Runtime, reference numpy, slow (auto)",
     )
     parser.add_argument(
         "--threads", type=positive_int, default=None, help="CPU threads (all cores)"

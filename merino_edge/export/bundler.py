@@ -130,7 +130,7 @@ def build_bundle(
     with folder_in_place(output, MANIFEST, force) as folder:
         on_progress("writing the graph and the weights")
         model = export_decoder(folder, source.architecture, source.tensors, context_len, recipe)
-        check_operators(model, target)
+        check_operators(model, target, *recipe.lengths(context_len))
         tokenizer = _write_tokenizer(folder, source.tokenizer_json)
         torch_model = load_model(source.architecture, source.tensors)
         on_progress("asking the model for golden tokens")

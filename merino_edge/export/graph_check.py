@@ -1,4 +1,4 @@
-"""The graph inside a bundle, checked against its manifest: operators, weights, names.
+"""The graph inside a bundle, checked against its manifest and against a target's rules.
 
 An ONNX file can point anywhere, so before anything runs: every stored weight must be one
 external initializer, at the place the weights file's own header gives, and nothing else may be
@@ -12,30 +12,60 @@ import onnx
 from onnx import helper
 
 from merino_edge.errors import FormatError
-from merino_edge.export.operators import check_operators, operators_of
+from merino_edge.export.tensorrt_rules import Finding, lint
 from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.engine_spec import shape_profiles
 from merino_edge.formats.graph_tensors import graph_tensors, looks_up
 from merino_edge.formats.weights import check_names, read_index
 
 
 def check_graph(bundle: Bundle) -> str:
-    """Check ``decoder.onnx``; returns a line for people.
+    """Check that ``decoder.onnx`` is what the manifest says; returns a line for people.
 
     Raises:
         FormatError: Not ONNX, or it does not fit the manifest or the weights file.
-        UnsupportedError: An operator that the target does not take.
     """
-    path = bundle.file("onnx")
+    model = read_graph(bundle.file("onnx"))
+    n_weights = _check_weights(bundle, model)
+    _check_tensors(bundle, model)
+    kinds = {node.op_type for node in model.graph.node}
+    return f"{len(model.graph.node)} nodes of {len(kinds)} kinds, {n_weights} weights stored once"
+
+
+def lint_bundle(bundle: Bundle, target: str) -> list[Finding]:
+    """What a target's parser or builder has against a bundle's graph; see ``tensorrt_rules``.
+
+    Raises:
+        FormatError: Not ONNX.
+        UnsupportedError: There are no rules for the target.
+    """
+    manifest, path = bundle.manifest, bundle.file("onnx")
+    profiles, fp32_nodes = None, None
+    if manifest.engine is not None:
+        profiles = shape_profiles(manifest.engine, manifest.kv_cache.buckets)
+        fp32_nodes = manifest.engine.fp32_nodes
+    return lint(
+        read_graph(path), target, profiles, fp32_nodes, manifest.precision == "fp16", bundle.path
+    )
+
+
+def lint_file(path: str, target: str) -> list[Finding]:
+    """The same for an ONNX file that belongs to no bundle."""
+    return lint(read_graph(path), target, folder=os.path.dirname(os.path.abspath(path)))
+
+
+def read_graph(path: str) -> onnx.ModelProto:
+    """The model, without its external weights.
+
+    Raises:
+        FormatError: Not a valid ONNX file.
+    """
     try:
         model = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(path)
     except Exception as error:  # protobuf's and onnx's errors share no base class
         raise FormatError(f"not a valid ONNX file: {error}", path) from error
-    check_operators(model, bundle.manifest.target)
-    n_weights = _check_weights(bundle, model)
-    _check_tensors(bundle, model)
-    kinds = operators_of(model)
-    return f"{len(model.graph.node)} nodes of {len(kinds)} kinds, {n_weights} weights stored once"
+    return model
 
 
 def _check_weights(bundle: Bundle, model: onnx.ModelProto) -> int:

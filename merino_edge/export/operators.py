@@ -34,8 +34,3 @@ def check_operators(
             where = f"'{finding.node}': " if finding.node else ""
             note = f"{finding.why} Rule '{finding.rule}', {finding.source}."
             raise UnsupportedError(where + finding.what, note)
-
-
-def operators_of(model: onnx.ModelProto) -> list[str]:
-    """The kinds of operators in a graph, sorted."""
-    return sorted({node.op_type for node in model.graph.node})

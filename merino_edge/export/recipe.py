@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from merino_edge.errors import SpecError
 from merino_edge.export.graph import FP32_NODES
-from merino_edge.formats.engine_spec import EngineSpec
+from merino_edge.formats.engine_spec import EngineSpec, ShapeProfile, shape_profiles
 
 FIRST_BUCKET = 128
 
@@ -54,6 +54,13 @@ class Recipe:
             workspace_bytes=self.workspace_bytes,
             tactic_sources_off=list(self.tactic_sources_off),
         )
+
+    def lengths(self, context_len: int) -> tuple[list[ShapeProfile] | None, list[str] | None]:
+        """Profiles and float32 patterns of the engine; None for a target without engines."""
+        spec = self.engine()
+        if spec is None:
+            return None, None
+        return shape_profiles(spec, self.buckets(context_len)), spec.fp32_nodes
 
     def buckets(self, context_len: int) -> list[int]:
         """Lengths of the past: powers of two from 128 up, and the context; empty for any length."""

@@ -1,23 +1,40 @@
-"""Check a bundle: every file, the graph, golden tokens, and logits against the numpy reference.
+"""Check a bundle: every file, the graph, the target's rules, golden tokens, logits against numpy.
 
 Example:
   merino-edge verify bundle/
-  merino-edge verify bundle/ --backend reference
+  merino-edge verify bundle/ --target nano --ranges text.txt
+  merino-edge verify decoder.onnx --target nano
+  merino-edge verify --rules --target nano
 
-Works on both machines. The graph check needs the package 'onnx' and is skipped, with a word,
-where it is absent. Exit code 8 for a changed file, 5 for wrong results.
+Works on both machines. The checks of the graph need the package 'onnx' and are skipped, with a
+word, where it is absent. Where TensorRT-RTX is installed, NVIDIA's own parser and builder take the
+graph of a bundle that is meant for TensorRT; that needs no GPU. --ranges runs a text through a
+bundle of half precision and names the activations that come near the largest number it can hold.
+Exit code 8 for a changed file, 5 for wrong results or overflow, 3 for a graph that the target does
+not take.
 """
 
 import argparse
+import collections
+import importlib.util
 import sys
+from typing import Any, Dict, List
 
 from merino_edge.cli import options
-from merino_edge.cli.output import Progress, print_json
+from merino_edge.cli.machine import require_workstation
+from merino_edge.cli.output import Progress, human_bytes, print_json, print_table
+from merino_edge.errors import UnsupportedError, UsageError
+from merino_edge.formats.bundle import Bundle
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("bundle", help="the folder")
+    parser.add_argument("path", nargs="?", help="a bundle, or an ONNX file")
+    parser.add_argument(
+        "--target", help="whose rules the graph must keep (the bundle's; nano for an ONNX file)"
+    )
+    parser.add_argument("--rules", action="store_true", help="list the rules, and their sources")
+    parser.add_argument("--ranges", metavar="TEXT_FILE", help="look for overflow over this text")
     options.add_backend(parser)
     options.add_json(parser)
     options.add_quiet(parser)
@@ -25,49 +42,160 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the checks in order; the first that fails ends the command."""
-    from merino_edge.formats.bundle import Bundle
+    if args.rules:
+        return _print_rules(args)
+    if not args.path:
+        raise UsageError(
+            "verify needs a bundle or an ONNX file.", hint="merino-edge verify bundle/"
+        )
+    report = _Report(args)
+    if args.path.endswith(".onnx"):
+        _check_file(args, report)
+    else:
+        _check_bundle(args, report)
+    report.finish()
+    return 0
+
+
+class _Report:
+    """What was checked, said at once, or as JSON at the end."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.progress = Progress("verify", args.quiet)
+        self._as_json = args.json
+        self._results: List[Dict[str, Any]] = []
+
+    def ok(self, check: str, result: str, **facts: Any) -> None:
+        """A check that was passed."""
+        self._results.append(dict(facts, check=check, result=result))
+        if not self._as_json:
+            sys.stdout.write("ok  {:<8} {}\n".format(check, result))
+
+    def finish(self) -> None:
+        """The JSON, if it was asked for."""
+        if self._as_json:
+            print_json(self._results)
+
+
+def _check_bundle(args: argparse.Namespace, report: _Report) -> None:
+    bundle = Bundle.open(args.path)
+    report.progress.update("reading every file")
+    report.ok("files", "{} files match their sha256".format(len(bundle.verify_checksums())))
+    if _has("onnx"):
+        from merino_edge.export.graph_check import check_graph, lint_bundle
+
+        report.ok("graph", check_graph(bundle))
+        target = args.target or bundle.manifest.target
+        _tell_findings(lint_bundle(bundle, target), target, report)
+    else:
+        report.ok("graph", "skipped: the package 'onnx' is not installed")
+    if bundle.manifest.engine is not None:
+        _check_builder(bundle, report)
+    if args.ranges:
+        _check_ranges(bundle, args.ranges, report)
+    _check_results(bundle, args, report)
+
+
+def _check_file(args: argparse.Namespace, report: _Report) -> None:
+    require_workstation("checking an ONNX file")
+    from merino_edge.export.graph_check import lint_file
+
+    target = args.target or "nano"
+    _tell_findings(lint_file(args.path, target), target, report)
+
+
+def _tell_findings(findings: List[Any], target: str, report: _Report) -> None:
+    """Warnings are told; errors are told, and end the command."""
+    rules: Dict[str, List[Any]] = collections.OrderedDict((f.rule, []) for f in findings)
+    for finding in findings:
+        rules[finding.rule].append(finding)
+    for found in rules.values():
+        more = " (and at {} more nodes)".format(len(found) - 1) if len(found) > 1 else ""
+        report.progress.done(str(found[0]) + more)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors:
+        raise UnsupportedError(
+            "the graph breaks a rule of target '{}' at {} nodes; the first is '{}'.".format(
+                target, len(errors), errors[0].node
+            ),
+            note="[{}] {} {}".format(errors[0].rule, errors[0].what, errors[0].why),
+            hint="merino-edge verify --rules --target {} lists the rules.".format(target),
+        )
+    warnings = " ({} warnings)".format(len(findings)) if findings else ""
+    report.ok("rules", "the graph keeps the rules of '{}'{}".format(target, warnings))
+
+
+def _check_builder(bundle: Bundle, report: _Report) -> None:
+    """NVIDIA's own parser and builder, where they are installed."""
+    if not _has("tensorrt_rtx_bindings"):
+        report.ok("builder", "skipped: TensorRT-RTX is not installed")
+        return
+    from merino_edge.runtime.engine.make import proof_build, told
+
+    built = proof_build(bundle, lambda beat: report.progress.update(told(beat)))
+    report.ok(
+        "builder",
+        "TensorRT-RTX {} parses and builds it in {:.1f} s: {}, {:.3f} x the weights file".format(
+            built.tensorrt,
+            built.build_s,
+            human_bytes(built.plan_bytes),
+            built.plan_bytes / _weights_bytes(bundle),
+        ),
+        plan_bytes=built.plan_bytes,
+    )
+
+
+def _weights_bytes(bundle: Bundle) -> int:
+    sizes = (f.size_bytes for f in bundle.manifest.files.values() if f.role == "weights")
+    return next(sizes)
+
+
+def _check_ranges(bundle: Bundle, path: str, report: _Report) -> None:
+    require_workstation("looking for overflow")
+    from merino_edge.export.range_check import check_ranges
+
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        found = check_ranges(bundle, stream.read(), report.progress.update)
+    for line in found.lines():
+        report.progress.done(line)
+    found.refuse_overflow()
+    report.ok("ranges", found.summary())
+
+
+def _check_results(bundle: Bundle, args: argparse.Namespace, report: _Report) -> None:
     from merino_edge.runtime.open import load
     from merino_edge.runtime.verify import check_golden_tokens, compare_logits, reference_logits
 
-    progress = Progress("verify", args.quiet)
-    results = []
-
-    def report(check: str, result: str) -> None:
-        results.append({"check": check, "result": result})
-        if not args.json:
-            sys.stdout.write("ok  {:<8} {}\n".format(check, result))
-
-    bundle = Bundle.open(args.bundle)
-    progress.update("reading every file")
-    report("files", "{} files match their sha256".format(len(bundle.verify_checksums())))
-    report("graph", _check_graph(bundle))
-    session = load(args.bundle, args.backend, args.threads, progress.update)
-    backend = session.backend
-    progress.update("decoding the golden prompts")
-    agreed = check_golden_tokens(backend, bundle.manifest.golden)
-    report("tokens", "{} golden tokens agree ({})".format(agreed, backend.description))
-    progress.update("recomputing logits with the numpy reference")
     manifest = bundle.manifest
-    agreement = compare_logits(
-        backend, reference_logits(bundle), manifest.golden, manifest.precision
-    )
-    report(
+    with load(args.path, args.backend, args.threads, report.progress.update) as session:
+        backend = session.backend
+        report.progress.update("decoding the golden prompts")
+        agreed = check_golden_tokens(backend, manifest.golden)
+        report.ok("tokens", "{} golden tokens agree ({})".format(agreed, backend.description))
+        report.progress.update("recomputing logits with the numpy reference")
+        agreement = compare_logits(
+            backend, reference_logits(bundle), manifest.golden, manifest.precision
+        )
+    report.ok(
         "logits",
         "{} rows within {:.1e} of the numpy reference (relative)".format(
             agreement.n_rows, agreement.relative
         ),
     )
-    session.close()
+
+
+def _print_rules(args: argparse.Namespace) -> int:
+    require_workstation("listing the rules")
+    from merino_edge.export.tensorrt_rules import rules_table
+
+    rules = rules_table(args.target)
     if args.json:
-        print_json(results)
+        print_json([rule._asdict() for rule in rules])
+        return 0
+    rows = [(rule.id, rule.severity, rule.versions, rule.refuses, rule.source) for rule in rules]
+    print_table(("rule", "severity", "parsers", "refuses", "source"), rows)
     return 0
 
 
-def _check_graph(bundle: "Bundle") -> str:  # type: ignore[name-defined]  # noqa: F821
-    import importlib.util
-
-    if importlib.util.find_spec("onnx") is None:
-        return "skipped: the package 'onnx' is not installed"
-    from merino_edge.export.graph_check import check_graph
-
-    return str(check_graph(bundle))
+def _has(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

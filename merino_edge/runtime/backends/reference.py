@@ -9,6 +9,7 @@ Shapes: T tokens, H query heads, K key/value heads, D head_dim, V vocabulary.
 """
 
 import math
+
 import numpy as np
 
 from merino_edge.formats.architecture import Architecture, BlockSpec

@@ -7,6 +7,8 @@ build takes minutes on a board, so whoever opens a bundle is told what differs a
 helps.
 """
 
+import os
+import tempfile
 import time
 from typing import Callable, NamedTuple, Optional
 
@@ -21,6 +23,7 @@ from merino_edge.runtime.cuda.open import open_cuda
 from merino_edge.runtime.device_info import l4t_version, meminfo_bytes
 from merino_edge.runtime.engine.cache import EngineCache, Found
 from merino_edge.runtime.engine.door import TENSORRT, TENSORRT_RTX, Library, open_tensorrt
+from merino_edge.runtime.engine.messages import PlanReport
 from merino_edge.runtime.engine.preflight import (
     build_memory,
     check_disk,
@@ -185,6 +188,20 @@ def open_backend(bundle: Bundle, on_note: Note, on_line: Note) -> TensorRtBacken
     except BaseException:
         close_workshop(shop)
         raise
+
+
+def proof_build(bundle: Bundle, on_beat: OnBeat) -> PlanReport:
+    """Let NVIDIA's TensorRT-RTX parse and build the graph, whatever TensorRT it is meant for.
+
+    It needs no GPU. What it takes is taken by the same parser's later versions, and mostly by
+    earlier ones; the plan is thrown away.
+
+    Raises:
+        EngineError: It refuses; the parser's own words are kept.
+    """
+    request = build_request(bundle, TENSORRT_RTX, MakeOptions())
+    with tempfile.TemporaryDirectory(prefix="merino-edge-") as folder:
+        return build_in_child(request, os.path.join(folder, "proof.plan"), on_beat)
 
 
 def close_workshop(shop: Workshop) -> None:
