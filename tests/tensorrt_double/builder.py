@@ -100,13 +100,14 @@ def left_to_builder(network, config):
     if network._is_strong or not config._is_set("FP16"):
         return []
     obeys = config._is_set("OBEY_PRECISION_CONSTRAINTS") or config._is_set("STRICT_TYPES")
-    return [
-        tensor._name
+    found = [
+        tensor._value
         for layer in network._layers
         if layer._operator != "Constant"
         for index, tensor in enumerate(layer._outputs)
         if tensor._dtype == "FLOAT" and not (obeys and _is_constrained(layer, index))
     ]
+    return sorted(set(found), key=found.index)
 
 
 def _is_constrained(layer, index):

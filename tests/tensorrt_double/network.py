@@ -5,7 +5,7 @@ The one idea: a layer is one ONNX node and carries its name (an unnamed node get
 A strongly typed network lets nobody choose a precision; it says so in the log, not by raising.
 """
 
-from .surface import dims, integer, want
+from .surface import address, dims, integer, want
 
 FLOATS = ("FLOAT", "HALF")
 
@@ -70,6 +70,14 @@ class ITensor:
     @allowed_formats.setter
     def allowed_formats(self, value):
         self._formats = integer(value, "ITensor.allowed_formats")
+
+    @property
+    def allowed_formats(self):
+        return self._formats
+
+    @allowed_formats.setter
+    def allowed_formats(self, value):
+        self._formats = address(value, "ITensor.allowed_formats")
 
     @property
     def is_network_input(self):

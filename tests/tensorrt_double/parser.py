@@ -10,8 +10,7 @@ import onnx
 from onnx import shape_inference
 
 from . import parser_rules
-from .dtypes import dtype_from_onnx
-from .layer_types import layer_type
+from .filling import Filling, value_types
 from .logger import ready
 from .onnx_source import OnnxSource, source_from_bytes
 from .surface import integer, want
@@ -101,6 +100,9 @@ class OnnxParser:
         for words in (_opset_refusal(self._trt, model), missing_weights(model, source.folder)):
             if words:
                 return self._refuse("INVALID_GRAPH", words)
+        # Operators first: ONNX's inference knows nothing of some, and may stumble.
+        if self._any_refused(model.graph, {}):
+            return False
         return self._fill(source, shape_inference.infer_shapes(model).graph)
 
     def _fill(self, source, graph):
@@ -111,7 +113,7 @@ class OnnxParser:
             return False
         self._network._onnx = source
         self._network._name = graph.name
-        _Filling(self._trt, self._network, graph, types).run()
+        Filling(self._trt, self._network, graph, types).run()
         return True
 
     def _any_refused(self, graph, types):
@@ -138,83 +140,6 @@ class OnnxParser:
         if node:
             where = f'While parsing node number {index} [{node.op_type} -> "{node.output[0]}"]: '
         return self._trt.fail(self._logger, f"ModelImporter.cpp: {where}{error}", False)
-
-
-class _Filling:
-    """Makes the tensors and layers of a graph that was accepted."""
-
-    def __init__(self, library, network, graph, types):
-        self._library = library
-        self._network = network
-        self._graph = graph
-        self._types = types
-        self._shapes = {each.name: each for each in _declared(graph)}
-        self._tensors = {}
-
-    def run(self):
-        stored = {each.name for each in self._graph.initializer}
-        self._network._inputs = [
-            self._tensor(each.name, "input")
-            for each in self._graph.input
-            if each.name not in stored
-        ]
-        results = {each.name for each in self._graph.output}
-        for node in self._graph.node:
-            for name in node.output:
-                self._tensor(name, "output" if name in results else None)
-        self._network._outputs = [self._tensor(each.name) for each in self._graph.output]
-        self._network._layers = [self._layer(*each) for each in enumerate(self._graph.node)]
-
-    def _tensor(self, name, role=None):
-        if name not in self._tensors:
-            numbers, names = _dims_of(self._shapes.get(name))
-            self._tensors[name] = self._library.classes["ITensor"]._new(
-                _network=self._network,
-                _name=name,
-                _onnx_type=self._types.get(name),
-                _dtype=dtype_from_onnx(self._library, self._types.get(name)) or "FLOAT",
-                _shape=numbers,
-                _dim_names=names,
-                _role=role,
-                _formats=0xFFFFFFFF,
-            )
-        return self._tensors[name]
-
-    def _layer(self, index, node):
-        kind = layer_type(self._library, node.op_type)
-        outputs = [self._tensor(name) for name in node.output]
-        casts = node.op_type == "Cast" and not self._network._is_strong
-        return self._library.classes["ILayer"]._new(
-            _network=self._network,
-            _name=node.name or f"(Unnamed Layer* {index}) [{kind}]",
-            _type=kind,
-            _operator=node.op_type,
-            _inputs=[self._tensor(name) for name in node.input if name],
-            _outputs=outputs,
-            _precision=None,
-            _output_types={0: outputs[0]._dtype} if casts else {},
-        )
-
-
-def _declared(graph):
-    return list(graph.value_info) + list(graph.input) + list(graph.output)
-
-
-def _dims_of(value_info):
-    if value_info is None:
-        return [], []
-    numbers, names = [], []
-    for dim in value_info.type.tensor_type.shape.dim:
-        numbers.append(dim.dim_value if dim.HasField("dim_value") else -1)
-        names.append(dim.dim_param or None)
-    return numbers, names
-
-
-def value_types(graph):
-    """Name of a value -> its ONNX type."""
-    types = {each.name: each.type.tensor_type.elem_type for each in _declared(graph)}
-    types.update((each.name, each.data_type) for each in graph.initializer)
-    return types
 
 
 def missing_weights(model, folder):

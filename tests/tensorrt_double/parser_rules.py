@@ -63,7 +63,7 @@ def refusal(library, node, types, constants):
 def _check_types(library, node, types):
     if library.release < (10,) and node.op_type in FLOAT_ONLY:
         kind = types.get(node.input[0])
-        if kind not in FLOAT_TYPES:
+        if kind is not None and kind not in FLOAT_TYPES:
             return "UNSUPPORTED_NODE", f"{node.op_type} takes floats only, not ONNX type {kind}"
     if library.release < (10,) and node.op_type in NO_BOOL_DATA:
         data = node.input[NO_BOOL_DATA[node.op_type]]

@@ -102,16 +102,18 @@ def test_half_tensors_without_the_half_flag_are_refused(version, tmp_path):
 @pytest.mark.parametrize("version", WEAK)
 def test_float32_layers_are_left_to_the_builder_unless_constrained(version, tmp_path):
     build = tiny_build(make(version), tmp_path)
-    assert read_plan(build.plan())["left_to_builder"] == ["wide", "power", "picked"]
+    # The scalar exponent is lifted by a helper layer, whose value is an operand of node 2.
+    left = ["wide", "//operand 2 1", "power", "picked"]
+    assert read_plan(build.plan())["left_to_builder"] == left
     constrain(build, "norm/pow")
-    assert read_plan(build.plan())["left_to_builder"] == ["picked"]
-    constrain(build, "pick")
+    assert read_plan(build.plan())["left_to_builder"] == ["//operand 2 1", "picked"]
+    constrain(build, "pick", "(Unnamed Layer* 2) [Shuffle]")
     assert read_plan(build.plan())["left_to_builder"] == []
 
 
 def test_a_constraint_needs_the_precision_the_output_type_and_the_flag(tmp_path):
     build = tiny_build(make("8.2.1"), tmp_path)
-    layer = build.network.get_layer(2)
+    layer = build.network.get_layer(3)
     layer.precision = build.trt.float32
     layer.set_output_type(0, build.trt.float32)
     assert "power" in read_plan(build.plan())["left_to_builder"]
@@ -129,7 +131,7 @@ def test_a_strongly_typed_network_refuses_the_half_flag_and_precisions(tmp_path)
     build = tiny_build(trt, tmp_path, strong)
     assert refused(build, "kFP16")
     build.config.clear_flag(trt.BuilderFlag.FP16)
-    layer = build.network.get_layer(2)
+    layer = build.network.get_layer(3)
     layer.precision = trt.float32
     assert not layer.precision_is_set
     assert any("strongly typed" in text for text in build.logger.errors())

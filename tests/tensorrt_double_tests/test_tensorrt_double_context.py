@@ -4,11 +4,23 @@ import ctypes
 
 import numpy as np
 import pytest
-from tensorrt_double import VERSIONS, make
-from tiny_networks import Buffers, constrain, new_logger, tiny_build, tiny_inputs, tiny_outputs
+from onnx import helper, numpy_helper
+from tensorrt_double import VERSIONS, make, read_plan
+from tiny_networks import (
+    Buffers,
+    Build,
+    constrain,
+    model_of,
+    new_logger,
+    tiny_build,
+    tiny_inputs,
+    tiny_outputs,
+    value,
+)
 
 BY_INDEX = ("8.0.1", "8.2.1", "8.6.1")
 BY_NAME = ("8.6.1", "10.3", "11.0")
+HELPER = "(Unnamed Layer* 2) [Shuffle]"
 NAMES = ("x", "idx", "past", "squares", "picked")
 
 
@@ -26,7 +38,7 @@ class Run:
     def __init__(self, trt, folder, profile=1, constrained=True, malloc=None):
         build = tiny_build(trt, folder)
         if constrained and hasattr(trt.BuilderFlag, "FP16"):
-            constrain(build, "norm/pow", "pick")
+            constrain(build, "norm/pow", "pick", HELPER)
         self.trt, self.logger, self.profile = trt, new_logger(trt), profile
         self.engine = trt.Runtime(self.logger).deserialize_cuda_engine(build.plan())
         self.context = self.engine.create_execution_context()
@@ -284,9 +296,6 @@ def test_a_context_without_memory_needs_some_first(version, tmp_path):
 
 
 def test_int64_of_the_file_is_int32_in_memory(tmp_path):
-    from onnx import helper
-    from tiny_networks import Build, model_of, value
-
     node = helper.make_node("Add", ["ids", "ids"], ["twice"], name="add")
     model = model_of([node], [value("ids", "INT64", [3])], [value("twice", "INT64", [3])])
     build = Build(make("8.2.1"))
@@ -300,3 +309,43 @@ def test_int64_of_the_file_is_int32_in_memory(tmp_path):
     assert context.execute_async_v2([buffers.addresses[name] for name in ("ids", "twice")], 0)
     found = np.frombuffer(ctypes.string_at(buffers.addresses["twice"], 12), np.int32)
     assert found.tolist() == [2, -4, 6]
+
+
+def test_an_operand_that_a_helper_lifted_is_rounded_unless_the_helper_is_constrained(tmp_path):
+    gain = np.array([1.0001, 2.0003], np.float32)
+    node = helper.make_node("Mul", ["past", "gain"], ["scaled"], name="scale")
+    model = model_of([node], [value("past", "FLOAT", [1, 2])], [value("scaled", "FLOAT", [1, 2])])
+    model.graph.initializer.append(numpy_helper.from_array(gain, "gain"))
+
+    def product(*layers):
+        build = Build(make("8.2.1"))
+        assert build.parser.parse(model.SerializeToString())
+        constrain(build, *layers)
+        engine = build.trt.Runtime(build.logger).deserialize_cuda_engine(build.plan())
+        buffers = Buffers({"past": 8, "scaled": 8})
+        ones = np.ones(2, np.float32)
+        ctypes.memmove(buffers.addresses["past"], ones.ctypes.data, 8)
+        bindings = [buffers.addresses[name] for name in ("past", "scaled")]
+        assert engine.create_execution_context().execute_async_v2(bindings, 0)
+        return np.frombuffer(ctypes.string_at(bindings[1], 8), np.float32)
+
+    assert np.array_equal(product("scale", "(Unnamed Layer* 0) [Shuffle]"), gain)
+    assert np.array_equal(product("scale"), gain.astype(np.float16).astype(np.float32))
+
+
+def test_a_gemm_with_a_bias_is_two_layers(tmp_path):
+    node = helper.make_node("Gemm", ["a", "b", "c"], ["y"], name="linear")
+    model = model_of(
+        [node],
+        [value("a", "FLOAT", [1, 2])],
+        [value("y", "FLOAT", [1, 2])],
+        {"b": np.eye(2, dtype=np.float32), "c": np.ones(2, np.float32)},
+    )
+    build = Build(make("8.2.1"))
+    assert build.parser.parse(model.SerializeToString())
+    names = [build.network.get_layer(i).name for i in range(build.network.num_layers)]
+    assert names == ["(Unnamed Layer* 0) [Shuffle]", "linear", "linear_2"]
+    constrain(build, *names[:2])
+    assert read_plan(build.plan())["left_to_builder"] == ["y"]
+    constrain(build, *names)
+    assert read_plan(build.plan())["left_to_builder"] == []

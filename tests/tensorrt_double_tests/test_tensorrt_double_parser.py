@@ -8,6 +8,7 @@ from tiny_networks import Build, model_of, tiny_build, tiny_model, value, write
 
 EIGHT = ("8.0.1", "8.2.1")
 FLOATS = value("x", "FLOAT", ["n", 4])
+RESULTS = {"IsInf": TensorProto.BOOL, "NonZero": TensorProto.INT64}
 
 
 def parsed(version, model):
@@ -19,17 +20,20 @@ def one_node(operator, inputs=("x",), outputs=("y",), stored=(), opset=13, **att
     node = helper.make_node(operator, list(inputs), list(outputs), name="it", **attributes)
     made = [helper.make_empty_tensor_value_info(name) for name in outputs]
     for each in made:
-        each.type.tensor_type.elem_type = TensorProto.FLOAT
+        each.type.tensor_type.elem_type = RESULTS.get(operator, TensorProto.FLOAT)
     return model_of([node], [FLOATS], made, stored, opset)
 
 
 def test_a_layer_is_a_node_with_its_name_and_tensors(trt, tmp_path):
     network = tiny_build(trt, tmp_path).network
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    assert [layer.name for layer in layers] == ["product", "up", "norm/pow", "down", "pick"]
+    helper_layer = "(Unnamed Layer* 2) [Shuffle]"
+    wanted = ["product", "up", helper_layer, "norm/pow", "down", "pick"]
+    assert [layer.name for layer in layers] == wanted
     assert layers[0].type == trt.LayerType.MATRIX_MULTIPLY
-    assert layers[2].get_output(0).dtype == trt.float32
-    assert layers[2].get_input(0).name == "wide"
+    assert layers[3].get_output(0).dtype == trt.float32
+    assert layers[3].get_input(0).name == "wide"
+    assert layers[3].get_input(1).name == layers[2].get_output(0).name
     assert (network.num_inputs, network.num_outputs) == (3, 2)
     assert network.get_input(0).is_network_input
     assert network.get_input(0).shape == (-1, 4)
