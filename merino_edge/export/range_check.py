@@ -58,7 +58,7 @@ class TensorRange:
 
     @property
     def verdict(self) -> str:
-        """ "error" beyond 65504, "warning" beyond a quarter of it, otherwise "ok"."""
+        """Beyond 65504 an "error", beyond a quarter of it a "warning", otherwise "ok"."""
         return "error" if self.share > 1 else "warning" if self.share > WARNING_SHARE else "ok"
 
     def __str__(self) -> str:

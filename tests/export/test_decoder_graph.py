@@ -15,6 +15,7 @@ from merino_edge.export.bundler import Source, build_bundle
 from merino_edge.export.lint.parsers import PARSERS
 from merino_edge.export.onnx_file import export_decoder
 from merino_edge.export.operators import check_operators
+from merino_edge.export.recipe import Recipe
 from merino_edge.formats.architecture import BlockSpec
 from merino_edge.formats.weights import weight_shapes
 from merino_edge.runtime.backends.ort import OrtBackend
@@ -80,6 +81,16 @@ def test_reset_and_reuse_equals_fresh(tmp_path):
 
     np.testing.assert_array_equal(used.prefill([7, 8, 9]), fresh.prefill([7, 8, 9]))
     np.testing.assert_array_equal(used.decode(4), fresh.decode(4))
+
+
+def test_the_largest_logits_do_not_bind_onnx_runtime_to_a_number_of_rows(tmp_path):
+    recipe = Recipe(precision="fp32", chunk_len=16, max_logits=16, looks_up=False, n_best=4)
+    path = str(tmp_path / "bundle")
+    bundle, _ = build_bundle(source(FAMILIES["llama"]), "nano", 32, path, recipe=recipe)
+    backend = OrtBackend(bundle)
+
+    for ids in ([1], [2, 3, 4], [5], [6, 7]):
+        assert backend.prefill(ids, all_logits=True).shape == (len(ids), 300)
 
 
 def test_a_block_of_depth_four_is_stored_once(tmp_path):
