@@ -73,6 +73,7 @@ test-py36: ## The board's half under a real Python 3.6, where there is one
 	$(PYTHON36) -m venv .venv36
 	$(BIN36)/python -m pip install -q --disable-pip-version-check pip==21.3.1
 	$(BIN36)/python -m pip install -q numpy==1.19.5 onnxruntime==1.10.0 tokenizers==0.12.1 pytest==7.0.1
+	$(BIN36)/python -m pip install -q onnx==1.11.0 # for the double of TensorRT, which reads graphs
 	@touch $@
 
 # Installed as on a board: from a copy, without an index, and with nothing else of ours.

@@ -20,6 +20,7 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
     options = RemoteOptions(
         ssh_options=tuple(args.ssh_option),
         remote_dir=args.remote_dir or REMOTE_DIR,
+        program=args.board_program,
         build_options=tuple(words + ["--force"] * args.force),
     )
     if args.cancel:

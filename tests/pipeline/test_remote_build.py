@@ -304,6 +304,7 @@ def test_ctrl_c_leaves_the_build_alone_and_the_same_command_finds_it(board, bund
     with pytest.raises(StoppedError, match="goes on") as caught:
         build(bundle, board, on_stage=interrupt)
     assert caught.value.exit_code == 130
+    assert f"merino-edge build {bundle.path} --host {board.host}" in caught.value.hint
     assert "--cancel" in caught.value.hint
     report, lines = build(bundle, board)
     assert report.attached

@@ -94,7 +94,7 @@ def breaking(times):
 
 def test_pauses_grow_until_the_board_is_back():
     clock = Clock()
-    patience = Patience(Link(6), 600, lambda text: None, clock, clock.sleep)
+    patience = Patience(Link(6), 600, "again", lambda text: None, clock, clock.sleep)
     assert patience.keep_trying(breaking(1)) == "done"
     assert clock.pauses == [1, 2, 4, 8, 15, 15]
     assert patience.n_breaks == 1
@@ -102,18 +102,19 @@ def test_pauses_grow_until_the_board_is_back():
 
 def test_a_board_that_stays_away_ends_the_waiting_with_its_last_reason():
     clock = Clock()
-    patience = Patience(Link(10**9), 60, lambda text: None, clock, clock.sleep)
+    patience = Patience(Link(10**9), 60, "go on", lambda text: None, clock, clock.sleep)
     words = r"did not come back within 60 s.*does not answer"
     with pytest.raises(BoardError, match=words) as caught:
         patience.keep_trying(breaking(1))
     assert not isinstance(caught.value, ConnectionLost)
     assert 60 <= clock.now < 76
     assert caught.value.note == "No route to host"
+    assert caught.value.hint.endswith("go on")
 
 
 def test_a_step_that_never_gets_anywhere_ends_too():
     clock = Clock()
-    patience = Patience(Link(1), 60, lambda text: None, clock, clock.sleep)
+    patience = Patience(Link(1), 60, "again", lambda text: None, clock, clock.sleep)
     with pytest.raises(BoardError, match="did not come back"):
         patience.keep_trying(breaking(10**9))
     assert clock.now < 76
@@ -121,7 +122,7 @@ def test_a_step_that_never_gets_anywhere_ends_too():
 
 def test_progress_starts_the_waiting_anew():
     clock = Clock()
-    patience = Patience(Link(1), 60, lambda text: None, clock, clock.sleep)
+    patience = Patience(Link(1), 60, "again", lambda text: None, clock, clock.sleep)
     step = breaking(100)
 
     def moving():

@@ -15,7 +15,7 @@ reference must agree on its logits and tokens.
 
 The fourth builds a TensorRT engine from a bundle: on the board, ahead of the first use. The fifth
 makes the bundle, copies it to the board over ssh, builds the engine there, and brings the report
-back; typed again after a lost connection, it goes on where it was.
+back. Whatever interrupts, `merino-edge build bundle/ --host user@board` goes on from there.
 """
 
 import argparse
@@ -74,6 +74,12 @@ def _configure_engine(group: Any) -> None:
         help="a setting of ssh_config, such as Port=2222",
     )
     group.add_argument("--remote-dir", metavar="DIR", help="folder for bundles on the board")
+    group.add_argument(
+        "--board-program",
+        default="",
+        metavar="WORDS",
+        help="how merino-edge starts on the board, if it is not found",
+    )
     group.add_argument("--cancel", action="store_true", help="end the build that runs on the board")
 
 

@@ -3,10 +3,11 @@
 The one idea: each part can be asked for again at any time. Copying goes on where it was, starting
 finds the build that already runs, following begins at the byte that was read last, and a result
 that nobody fetched waits. So a broken connection, a Ctrl-C or a closed laptop costs nothing but
-the time until the same command is typed again.
+the time until ``merino-edge build BUNDLE --host user@board`` is typed.
 """
 
 import os
+import shlex
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def build_on_board(
             raise StoppedError(
                 f"stopped listening to '{host}'; what was copied stays, and a build that runs "
                 "there goes on.",
-                hint="the same command goes on from there; with --cancel it ends the build.",
+                hint=f"{_again(bundle, host)} goes on from here; with --cancel it ends the build.",
             )
 
 
@@ -111,7 +112,8 @@ class _Build:
         self._options = options
         self._on_stage = on_stage
         self._on_progress = on_progress
-        self._patience = Patience(ssh, options.give_up_after_s, on_stage)
+        again = _again(bundle, ssh.host)
+        self._patience = Patience(ssh, options.give_up_after_s, again, on_stage)
 
     def run(self) -> RemoteReport:
         self._on_progress(f"connecting to {self._ssh.host}")
@@ -177,6 +179,11 @@ class _Build:
 
 
 _STAGES = {True: "found the build that {host} has already", False: "{host} builds the engine"}
+
+
+def _again(bundle: Bundle, host: str) -> str:
+    """The command that goes on; options that were given besides have to be given again."""
+    return shlex.join(("merino-edge", "build", bundle.path, "--host", host))
 
 
 def _folder(bundle: Bundle, board: Board) -> str:

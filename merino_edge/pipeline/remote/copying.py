@@ -187,7 +187,7 @@ class Copying:
         raise BoardError(
             f"the disk is full on {where}." if full else f"cannot write on {where}.",
             last_line(answer.stderr) or f"the board's shell ended with code {answer.code}.",
-            "make room there (df -h) and repeat the command: what was copied is kept.",
+            f"make room there (df -h), then: {self._patience.again}; what was copied is kept.",
         )
 
     def _wrong_twice(self, file: RemoteFile) -> BoardError | ChecksumError:

@@ -169,7 +169,7 @@ class Job:
         log = _Lines(on_line)
         patience.keep_trying(lambda: self._read_log(log, patience, on_tick))
         log.end()
-        return patience.keep_trying(self._collect)
+        return patience.keep_trying(lambda: self._collect(patience))
 
     def mark_collected(self) -> None:
         """Let the next call build again instead of getting this result.
@@ -208,7 +208,7 @@ class Job:
         raise BoardError(
             f"'{self._ssh.host}' is building this bundle with other options or another manifest.",
             f"its files are in {self._folder}.",
-            "wait until it has ended, or end it: the same command with --cancel",
+            "wait until it has ended, or end it with --cancel.",
         )
 
     def _read_log(self, log: "_Lines", patience: Patience, on_tick: Callable[[], None]) -> None:
@@ -220,7 +220,7 @@ class Job:
                 on_tick()
             session.finish()
 
-    def _collect(self) -> Outcome:
+    def _collect(self, patience: Patience) -> Outcome:
         answer = self._ssh.run(_COLLECT, self._folder, str(_MAX_RESULT_BYTES))
         log = self._ssh.run(_LOG, self._folder, str(_MAX_LOG_BYTES)).stdout
         first, _, result = answer.stdout.partition("\n")
@@ -231,7 +231,7 @@ class Job:
             f"the build on '{self._ssh.host}' vanished without an exit code.",
             "the board restarted, or its disk is full."
             + (f" Its last words: {log.splitlines()[-1]}" if log else ""),
-            f"ssh {self._ssh.host} 'uptime; df -h; dmesg | tail'; then repeat the command.",
+            f"ssh {self._ssh.host} 'uptime; df -h; dmesg | tail'; then: {patience.again}",
         )
 
 

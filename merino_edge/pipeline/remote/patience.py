@@ -24,11 +24,13 @@ class Patience:
     Args:
         ssh: The connection, which was open once.
         give_up_after_s: Seconds without progress after which a break is final.
+        again: The command that goes on after all was given up.
         on_progress: Told about breaks.
         clock: Seconds.
         sleep: Waits for seconds.
 
     Attributes:
+        again: As given.
         n_breaks: How often the connection broke.
     """
 
@@ -36,10 +38,12 @@ class Patience:
         self,
         ssh: Ssh,
         give_up_after_s: float,
+        again: str,
         on_progress: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ):
+        self.again = again
         self.n_breaks = 0
         self._ssh = ssh
         self._give_up_after_s = give_up_after_s
@@ -82,7 +86,7 @@ class Patience:
             f"the connection to '{self._ssh.host}' broke, and it did not come back within "
             f"{self._give_up_after_s:g} s: {lost.message}",
             lost.note,
-            "the same command goes on where it was; a build that runs there is not disturbed.",
+            f"a build that runs there is not disturbed; this goes on from here: {self.again}",
         )
 
 
