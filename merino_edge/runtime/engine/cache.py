@@ -200,7 +200,8 @@ class EngineCache:
         """Forget an engine: the record first, since a plan alone does not count."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._record_path(key))
-        self._sweep(key.engine_id, "")
+        if os.path.isdir(self.folder):
+            self._sweep(key.engine_id, "")
 
     def _record_path(self, key: EngineKey) -> str:
         return os.path.join(self.folder, key.engine_id + ".json")

@@ -117,7 +117,7 @@ def build(request: ChildRequest, say: Callable[[str], None]) -> PlanReport:
         build_s=built.build_s,
         peak_rss_bytes=peak_rss_bytes(),
         available_before_bytes=before,
-        lowest_available_bytes=watch.lowest_bytes,
+        lowest_available_bytes=min(before, watch.lowest_bytes),
         n_skipped_tactics=library.log.n_skipped_tactics,
         n_fp32_layers=built.n_fp32_layers,
         warnings=built.warnings + watch.warnings,

@@ -78,8 +78,10 @@ def build_memory(
 ) -> Dict[str, int]:
     """Parts of the memory that a build takes at its peak.
 
-    The network may hold its weights in float32, whatever the file has, and the engine holds them
-    in half precision beside it.
+    The network may hold its weights in float32, whatever the file has; the engine holds them in
+    half precision beside it, and the plan is the engine once more. Weights
+    in half precision thus take four times their size. TensorRT-RTX 1.7.1, the one builder that
+    could be measured, took 4.1 times: 733 MB for 127 MB stored, 215 MB of them for a tiny graph.
 
     Args:
         stored_bytes: Size of the weights file.
@@ -91,6 +93,7 @@ def build_memory(
     return {
         "network weights": 4 * n_values,
         "engine": 2 * n_values,
+        "plan": 2 * n_values,
         "workspace": workspace_bytes,
         "CUDA": CUDA_BYTES,
         "cuBLAS": CUBLAS_BYTES,

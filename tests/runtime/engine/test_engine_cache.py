@@ -223,6 +223,7 @@ def test_a_removed_engine_is_gone_with_its_plan(cache):
     stored(cache)
     cache.remove(KEY)
     assert os.listdir(cache.folder) == []
+    os.rmdir(cache.folder)
     cache.remove(KEY)
 
 

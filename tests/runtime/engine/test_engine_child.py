@@ -1,6 +1,7 @@
-"""A build may be killed, crash or be interrupted: the parent says why, and nothing is left behind."""
+"""A build may be killed, crash or be interrupted: the parent says why, and nothing is left."""
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -98,7 +99,7 @@ def test_a_plan_is_built_whole_with_its_checksum(double, graph, plan):
     assert report.plan_sha256 == hashlib.sha256(data).hexdigest()
     assert report.plan_bytes == len(data) > 100
     assert report.tensorrt == "8.2.1.8"
-    assert report.n_fp32_layers == 7
+    assert report.n_fp32_layers == 8
     assert report.peak_rss_bytes > 10**7
     assert 0 < report.lowest_available_bytes <= report.available_before_bytes
     assert report.warnings == []
@@ -110,8 +111,8 @@ def test_a_silent_build_is_heard_of_at_least_every_two_seconds(double, graph, pl
     beats = []
     build_in_child(request_for(graph), str(plan), beats.append)
     times = [0.0] + [beat.elapsed_s for beat in beats]
-    assert max(later - sooner for sooner, later in zip(times, times[1:])) < 2.0
-    slow = [beat for beat in beats if beat.line == "building 8 layers"]
+    assert max(later - sooner for sooner, later in itertools.pairwise(times)) < 2.0
+    slow = [beat for beat in beats if beat.line.startswith("building ")]
     assert len(slow) >= 3
     assert all(beat.rss_bytes > 10**7 and beat.available_bytes > 0 for beat in slow)
 
