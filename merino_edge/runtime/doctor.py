@@ -5,10 +5,12 @@ recorded board), then each check is a small function from facts to a verdict. "w
 things work, but slower or without some command; "fail" means that nothing will run.
 """
 
+import importlib.util
 import shutil
 import sys
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
+from merino_edge.errors import MerinoError, MissingDependencyError
 from merino_edge.formats.measurement import DeviceInfo
 from merino_edge.runtime import device_info as device
 from merino_edge.runtime.conditions import BUSY_LOAD, snapshot
@@ -36,14 +38,23 @@ class Check(NamedTuple):
     mend: str = ""
 
 
+class Gpu(NamedTuple):
+    """What a library of CUDA says: the device it finds, or why it finds none."""
+
+    device: str = ""
+    problem: str = ""
+
+
 class Facts(NamedTuple):
-    """What the checks look at."""
+    """What the checks look at; ``gpu`` is None where no library of CUDA is installed."""
 
     root: str
     python: Tuple[int, ...]
     packages: Dict[str, Optional[str]]
     device: DeviceInfo
     free_disk_bytes: int
+    gpu: Optional[Gpu] = None
+    has_tensorrt: bool = False
 
     @property
     def is_jetson(self) -> bool:
@@ -64,7 +75,29 @@ def observe(root: str = "/", folder: str = ".") -> Facts:
         packages=device.package_versions(WANTED_PACKAGES),
         device=device.device_info(root),
         free_disk_bytes=shutil.disk_usage(folder).free,
+        gpu=_look_for_gpu(),
+        has_tensorrt=importlib.util.find_spec("tensorrt") is not None,
     )
+
+
+def _look_for_gpu() -> Optional[Gpu]:
+    from merino_edge.runtime.cuda.open import open_cuda
+
+    try:
+        cuda = open_cuda()
+    except MissingDependencyError:
+        return None
+    except MerinoError as error:
+        return Gpu(problem=error.message)
+    words = "{} (compute capability {}.{}) through {}{}".format(
+        cuda.device_name,
+        cuda.compute_capability[0],
+        cuda.compute_capability[1],
+        cuda.name,
+        "" if cuda.can_capture else ", without graphs",
+    )
+    cuda.close()
+    return Gpu(device=words)
 
 
 def examine(facts: Facts) -> List[Check]:
@@ -206,6 +239,28 @@ def _tensorrt(facts: Facts) -> Optional[Check]:
     return Check("tensorrt", "ok", found)
 
 
+def _gpu(facts: Facts) -> Optional[Check]:
+    """Where a library of CUDA is, a device should be; elsewhere nobody misses it."""
+    if facts.gpu is None and not facts.is_jetson:
+        return None
+    if facts.gpu is None or facts.gpu.problem:
+        found = facts.gpu.problem if facts.gpu else "neither libcudart nor pycuda"
+        mend = "sudo apt install nvidia-jetpack" if facts.is_jetson else "nvidia-smi"
+        return Check("gpu", "warn", found, "engines cannot be run.", mend)
+    return Check("gpu", "ok", facts.gpu.device)
+
+
+def _tensorrt_python(facts: Facts) -> Optional[Check]:
+    """The module belongs to the system's Python, so a plain virtual environment misses it."""
+    if not facts.is_jetson:
+        return None
+    if facts.has_tensorrt:
+        return Check("tensorrt module", "ok", "this Python can import it")
+    why = "engines can neither be built nor run from this Python."
+    mend = "python3 -m venv --system-site-packages ENV, with /usr/bin/python3"
+    return Check("tensorrt module", "warn", "this Python cannot import it", why, mend)
+
+
 def _power(facts: Facts) -> Optional[Check]:
     if not facts.is_jetson:
         return None
@@ -244,5 +299,7 @@ CHECKS: Tuple[Callable[[Facts], Optional[Check]], ...] = (
     _disk,
     _load,
     _tensorrt,
+    _tensorrt_python,
+    _gpu,
     _power,
 )

@@ -6,7 +6,7 @@ import pytest
 from doubles import JETSON_NANO, write_tree
 
 from merino_edge.runtime.device_info import device_info
-from merino_edge.runtime.doctor import Facts, examine, observe
+from merino_edge.runtime.doctor import Facts, Gpu, examine, observe
 
 BOARD_PACKAGES = {"numpy": "1.19.5", "tokenizers": "0.12.1", "onnxruntime": "1.10.0"}
 HOST_PACKAGES = {
@@ -23,9 +23,15 @@ PC = {
 }
 
 
-def nano(tmp_path, files=(), packages=BOARD_PACKAGES, free_disk_bytes=8 << 30):
+TEGRA = Gpu("NVIDIA Tegra X1 (compute capability 5.3) through cudart 10.2")
+
+
+def nano(
+    tmp_path, files=(), packages=BOARD_PACKAGES, free_disk_bytes=8 << 30, gpu=TEGRA, has_trt=True
+):
     root = write_tree(tmp_path, dict(JETSON_NANO, **dict(files)))
-    return Facts(root, (3, 6, 9), packages, device_info(root, "aarch64"), free_disk_bytes)
+    device = device_info(root, "aarch64")
+    return Facts(root, (3, 6, 9), packages, device, free_disk_bytes, gpu, has_trt)
 
 
 def pc(tmp_path, files=(), packages=HOST_PACKAGES, python=(3, 11, 0)):
@@ -49,6 +55,15 @@ def test_a_well_kept_workstation_passes_everything(tmp_path):
     found = verdicts(pc(tmp_path))
     assert {check.status for check in found.values()} == {"ok"}
     assert not {"board", "tensorrt", "power mode", "openblas"} & set(found)
+
+
+def test_a_board_whose_gpu_or_tensorrt_cannot_be_reached_is_told_why(tmp_path):
+    facts = nano(tmp_path, gpu=Gpu(problem="cudaErrorNoDevice"), has_trt=False)
+    found = verdicts(facts)
+    assert not_ok(facts) == {"swap": "warn", "gpu": "warn", "tensorrt module": "warn"}
+    assert "cudaErrorNoDevice" in found["gpu"].found
+    assert "--system-site-packages" in found["tensorrt module"].mend
+    assert "neither libcudart nor pycuda" in verdicts(nano(tmp_path, gpu=None))["gpu"].found
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ Example:
   merino-edge inspect arch.json --gamma0 0.125
   merino-edge inspect checkpoint/ --json
   merino-edge inspect arch.json --entropy-table table.json --draws 16
+  merino-edge inspect --engines
 
-A bundle is described by its manifest alone, on both machines; `verify` checks that it is true.
+A bundle is described by its manifest alone, on both machines; `verify` checks that it is true. With
+it go the engines that were built from it here; --engines lists all, and what each fits.
 An architecture, a result of `search` and a checkpoint are described on the workstation. Their
 entropy has the constants that the search used, or the defaults; the options change them.
 No model is loaded.
@@ -36,8 +38,9 @@ class _Source(NamedTuple):
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "path", help="a bundle, a checkpoint, an architecture or a result of search"
+        "path", nargs="?", help="a bundle, a checkpoint, an architecture or a result of search"
     )
+    parser.add_argument("--engines", action="store_true", help="the engines that were built here")
     options.add_entropy(parser.add_argument_group("entropy"))
     group: Any = parser.add_argument_group("table")
     group.add_argument(
@@ -58,6 +61,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what the path holds, for people or as JSON; write the table if it was asked for."""
+    if args.engines:
+        return _list_engines(args)
+    if not args.path:
+        raise UsageError("inspect needs a path, or --engines.", hint="merino-edge inspect bundle/")
     if args.draws and not args.entropy_table:
         raise UsageError("--draws is for the table.", hint="add --entropy-table FILE.")
     if not os.path.exists(args.path):
@@ -71,6 +78,14 @@ def run(args: argparse.Namespace) -> int:
     return _inspect_architecture(
         args, _from_checkpoint(args) if is_checkpoint else _from_file(args)
     )
+
+
+def _list_engines(args: argparse.Namespace) -> int:
+    from merino_edge.cli.engine_list import print_engines
+
+    if args.path:
+        raise UsageError("--engines lists all: leave out the path.")
+    return print_engines(args.json)
 
 
 def _inspect_bundle(args: argparse.Namespace) -> int:
@@ -153,6 +168,7 @@ def _write_table(args: argparse.Namespace, architecture: Any, config: Any) -> No
 
 
 def _bundle_card(bundle: "Bundle") -> List[str]:  # type: ignore[name-defined]  # noqa: F821
+    from merino_edge.cli.engine_list import engine_lines
     from merino_edge.formats.architecture import describe
 
     m, a = bundle.manifest, bundle.manifest.architecture
@@ -184,4 +200,4 @@ def _bundle_card(bundle: "Bundle") -> List[str]:  # type: ignore[name-defined]  
         "golden        {!r}: {} tokens".format(first_line(g.prompt), len(g.output_ids))
         for g in m.golden
     ]
-    return lines
+    return lines + engine_lines(bundle)

@@ -1,8 +1,8 @@
 """TensorRT behind the seam of a backend: chunks, positions, and the device's context.
 
-The one idea: an engine takes at most a chunk of tokens and gives at most a few rows of logits, so a
-long prompt becomes several calls of the ``DeviceDecoder``. Around them, the device's context is made
-current in whatever thread is calling, and what was current before is put back.
+The one idea: an engine takes at most a chunk of tokens and gives at most a few rows of logits, so
+a long prompt becomes several calls of the ``DeviceDecoder``. Around them, the device's context is
+made current in whatever thread is calling, and what was current before is put back.
 """
 
 from typing import Callable, Iterator, List, Optional, Tuple
