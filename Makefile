@@ -14,7 +14,9 @@ PY    := $(BIN)/python
 BIN36 := .venv36/bin
 SOURCES := $(shell find merino_edge -name '*.py')
 TYPED := $(addprefix merino_edge/,errors.py formats core search runtime cli)
-BOARD := $(addprefix merino_edge/,errors.py __init__.py __main__.py formats runtime cli) tests/py36
+BOARD := $(addprefix merino_edge/,errors.py __init__.py __main__.py formats runtime cli) \
+  $(addprefix tests/,py36 cuda_double tensorrt_double tensorrt_double_tests runtime/cuda runtime/engine)
+BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt_double_tests
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
@@ -67,12 +69,13 @@ test-py36: ## The board's half under a real Python 3.6, where there is one
 	@if [ -z "$(PYTHON36)" ]; then \
 	  echo "test-py36: skipped, there is no Python 3.6 on this machine (say where: PYTHON36=...)"; \
 	else $(MAKE) --no-print-directory .venv36/.package PYTHON36="$(PYTHON36)" && \
-	  $(BIN36)/pytest -q -p no:cacheprovider tests/py36 tests/runtime/cuda; fi
+	  $(BIN36)/pytest -q -p no:cacheprovider -m "not slow" $(BOARD_TESTS); fi
 
 .venv36/.stamp: setup.py
 	$(PYTHON36) -m venv .venv36
 	$(BIN36)/python -m pip install -q --disable-pip-version-check pip==21.3.1
-	$(BIN36)/python -m pip install -q numpy==1.19.5 onnxruntime==1.10.0 tokenizers==0.12.1 pytest==7.0.1
+	$(BIN36)/python -m pip install -q numpy==1.19.5 onnxruntime==1.10.0 tokenizers==0.12.1
+	$(BIN36)/python -m pip install -q pytest==7.0.1 hypothesis==6.31.6
 	$(BIN36)/python -m pip install -q onnx==1.11.0 # for the double of TensorRT, which reads graphs
 	@touch $@
 
