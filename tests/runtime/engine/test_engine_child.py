@@ -1,7 +1,6 @@
 """A build may be killed, crash or be interrupted: the parent says why, and nothing is left."""
 
 import hashlib
-import itertools
 import json
 import os
 import pathlib
@@ -111,7 +110,7 @@ def test_a_silent_build_is_heard_of_at_least_every_two_seconds(double, graph, pl
     beats = []
     build_in_child(request_for(graph), str(plan), beats.append)
     times = [0.0] + [beat.elapsed_s for beat in beats]
-    assert max(later - sooner for sooner, later in itertools.pairwise(times)) < 2.0
+    assert max(times[i] - times[i - 1] for i in range(1, len(times))) < 2.0
     slow = [beat for beat in beats if beat.line.startswith("building ")]
     assert len(slow) >= 3
     assert all(beat.rss_bytes > 10**7 and beat.available_bytes > 0 for beat in slow)
@@ -243,10 +242,10 @@ def test_no_child_outlives_its_parent(double, graph, plan, blow):
     code = INTERRUPTED.format(tests=str(pathlib.Path(__file__).parent), graph=graph, plan=str(plan))
     parent = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, start_new_session=True, cwd=TESTS.parent,
+        start_new_session=True, cwd=TESTS.parent,
     )  # fmt: skip
     try:
-        while not parent.stdout.readline().startswith("building"):
+        while not parent.stdout.readline().startswith(b"building"):
             assert parent.poll() is None
         child = children_of(parent.pid)
         assert child
