@@ -6,7 +6,7 @@ an engine that fits and has proved itself is not built twice.
 
 import argparse
 import sys
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from merino_edge.cli.output import Progress, human_bytes, print_json
 from merino_edge.formats.bundle import Bundle
@@ -32,8 +32,7 @@ def build_engine(bundle: Bundle, args: argparse.Namespace) -> int:
             found = make.build_engine(
                 shop, options, progress.done, lambda beat: progress.update(make.told(beat))
             )
-        tokens = _verify(shop, found, progress)
-        result = engine_facts(found.plan_path, found.record, is_new, tokens)
+        result = engine_facts(_tried(shop, found, progress), is_new)
     finally:
         make.close_workshop(shop)
     progress.done("done")
@@ -41,13 +40,13 @@ def build_engine(bundle: Bundle, args: argparse.Namespace) -> int:
     return 0
 
 
-def engine_facts(path: str, record: Any, is_new: bool, tried: Optional[str]) -> Dict[str, Any]:
+def engine_facts(found: Any, is_new: bool) -> Dict[str, Any]:
     """What is worth telling about an engine, for people and for scripts."""
     from merino_edge.formats.jsonio import encode
 
-    key = record.key
+    record, key = found.record, found.record.key
     return {
-        "engine": path,
+        "engine": found.plan_path,
         "size_bytes": record.plan_bytes,
         "for": "{} {} on {} (compute capability {}), CUDA {}".format(
             key.backend, key.tensorrt, key.gpu_name, key.compute_capability, key.cuda
@@ -58,26 +57,30 @@ def engine_facts(path: str, record: Any, is_new: bool, tried: Optional[str]) -> 
             record.n_skipped_tactics,
             "" if is_new else " (built before)",
         ),
-        "verified": tried or "no: there is no GPU here to run it on",
+        "verified": _verified(record.verified),
         "record": encode(record),
     }
 
 
-def _verify(shop: Any, found: Any, progress: Progress) -> Optional[str]:
+def _tried(shop: Any, found: Any, progress: Progress) -> Any:
+    """An engine that was built where there was no device is tried where there is one."""
     from merino_edge.runtime.engine import make
 
-    if shop.cuda is None:
-        return None
-    if found.record.verified is None:
-        make.open_verified(shop, found, progress.done).close()
-    entry = shop.cache.find(shop.key)
-    tried = entry.record.verified
-    error = tried.max_logit_error
+    if shop.cuda is None or found.record.verified is not None:
+        return found
+    make.open_verified(shop, found, progress.done).close()
+    return shop.cache.find(shop.key)
+
+
+def _verified(trial: Any) -> str:
+    if trial is None:
+        return "no: there is no GPU here to run it on"
+    error = trial.max_logit_error
     return "{} of {} golden texts{}, {}".format(
-        tried.n_golden_right,
-        tried.n_golden,
+        trial.n_golden_right,
+        trial.n_golden,
         "" if error is None else ", logits within {:.1e} of numpy".format(error),
-        tried.against,
+        trial.against,
     )
 
 

@@ -1,12 +1,13 @@
 """From a bundle to an engine that counts: found in the cache, or built, and then tried.
 
-The one idea: an engine is used when it has given the golden tokens of its bundle on this device,
-not before; the cache remembers that. A build that was interrupted before the trial leaves a plan
-that is tried the next time. An engine of another version or device is not replaced silently: a
+The one idea: an engine is taken into the cache when it has given the golden tokens of its bundle on
+this device, not before. (One that was built where there is no device is tried at its first
+use.) An engine of another version or device is not replaced silently: a
 build takes minutes on a board, so whoever opens a bundle is told what differs and which command
 helps.
 """
 
+import contextlib
 import os
 import tempfile
 import time
@@ -114,21 +115,37 @@ def find_engine(shop: Workshop, on_note: Note) -> Optional[Found]:
 
 
 def build_engine(shop: Workshop, options: MakeOptions, on_note: Note, on_beat: OnBeat) -> Found:
-    """Build in a child process, and take the plan into the cache; it still has to be tried.
+    """Build in a child process, try the plan, and take it into the cache.
+
+    Without a device it goes in untried, which the record says.
 
     Raises:
         DeviceMemoryError: Memory or disk will not do, or did not.
         EngineError: TensorRT refuses the graph.
-        OSError: The disk is full; what was there before is intact.
+        ParityError: The engine computes something else.
+        OSError: The disk is full. Whatever is raised, the engine that was there before is intact.
     """
-    bundle, cache = shop.bundle, shop.cache
-    incoming = cache.incoming(shop.key)
+    incoming = shop.cache.incoming(shop.key)
     _preflight(shop, options, on_note)
-    report = build_in_child(shop.request, incoming, on_beat)
-    record = EngineRecord(
+    try:
+        report = build_in_child(shop.request, incoming, on_beat)
+        record = _record(shop, report)
+        if shop.cuda is not None:
+            backend = TensorRtBackend(shop.bundle, shop.library, open_cuda(), incoming, on_note)
+            record = record._replace(verified=_try_out(shop.bundle, backend, on_note))
+            backend.close()
+        return shop.cache.store(incoming, record)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(incoming)
+        raise
+
+
+def _record(shop: Workshop, report: PlanReport) -> EngineRecord:
+    return EngineRecord(
         key=shop.key,
-        bundle_id=bundle.bundle_id,
-        bundle_name=bundle.manifest.name,
+        bundle_id=shop.bundle.bundle_id,
+        bundle_name=shop.bundle.manifest.name,
         plan_file="",
         plan_sha256=report.plan_sha256,
         plan_bytes=report.plan_bytes,
@@ -142,27 +159,25 @@ def build_engine(shop: Workshop, options: MakeOptions, on_note: Note, on_beat: O
         warnings=report.warnings,
         memory_log=report.memory_log,
     )
-    return cache.store(incoming, record)
 
 
 def open_verified(shop: Workshop, found: Found, on_note: Note) -> TensorRtBackend:
     """A backend on an engine that has proved itself, now or earlier.
 
     Raises:
+        CudaError: There is no device.
         ParityError: It computes something else; the engine is removed from the cache.
     """
     if shop.cuda is None:
+        open_cuda()  # says why there is none
         raise CudaError("there is no GPU here to run the engine on.")
     backend = TensorRtBackend(shop.bundle, shop.library, shop.cuda, found.plan_path, on_note)
-    if found.record.verified is not None:
-        return backend
-    try:
-        shop.cache.mark_verified(shop.key, _try_out(shop.bundle, backend, on_note))
-    except BaseException as error:
-        backend.close()
-        if isinstance(error, ParityError):
+    if found.record.verified is None:
+        try:
+            shop.cache.mark_verified(shop.key, _try_out(shop.bundle, backend, on_note))
+        except ParityError:
             shop.cache.remove(shop.key)
-        raise
+            raise
     return backend
 
 
@@ -281,6 +296,15 @@ def _preflight(shop: Workshop, options: MakeOptions, on_note: Note) -> None:
 
 
 def _try_out(bundle: Bundle, backend: TensorRtBackend, on_note: Note) -> Verification:
+    """Golden tokens and logits; a backend that fails is closed."""
+    try:
+        return _tried(bundle, backend, on_note)
+    except BaseException:
+        backend.close()
+        raise
+
+
+def _tried(bundle: Bundle, backend: TensorRtBackend, on_note: Note) -> Verification:
     golden, precision = bundle.manifest.golden, bundle.manifest.precision
     on_note("decoding the golden prompts")
     check_golden_tokens(backend, golden)
