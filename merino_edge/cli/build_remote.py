@@ -2,12 +2,11 @@
 
 import argparse
 import sys
+from typing import Any
 
 from merino_edge.cli.output import Progress, print_json
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.jsonio import encode
-from merino_edge.pipeline.remote import RemoteOptions, build_on_board, cancel_on_board
-from merino_edge.pipeline.remote.build import REMOTE_DIR
 
 
 def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
@@ -16,13 +15,9 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
     Raises:
         MerinoError: As ``pipeline.remote.build_on_board``.
     """
-    words = [] if args.workspace is None else ["--workspace", str(args.workspace)]
-    options = RemoteOptions(
-        ssh_options=tuple(args.ssh_option),
-        remote_dir=args.remote_dir or REMOTE_DIR,
-        program=args.board_program,
-        build_options=tuple(words + ["--force"] * args.force),
-    )
+    from merino_edge.pipeline.remote import build_on_board, cancel_on_board
+
+    options = _options(args)
     if args.cancel:
         ended = cancel_on_board(bundle, args.host, options)
         sys.stdout.write("cancelled\n" if ended else "no build of this bundle runs there\n")
@@ -34,3 +29,15 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
     else:
         sys.stdout.write("\n".join(report.card()) + "\n")
     return 0
+
+
+def _options(args: argparse.Namespace) -> Any:
+    from merino_edge.pipeline.remote import RemoteOptions
+    from merino_edge.pipeline.remote.build import REMOTE_DIR
+
+    words = [] if args.workspace is None else ["--workspace", str(args.workspace)]
+    return RemoteOptions(
+        ssh_options=tuple(args.ssh_option),
+        remote_dir=args.remote_dir or REMOTE_DIR,
+        build_options=tuple(words + ["--force"] * args.force),
+    )

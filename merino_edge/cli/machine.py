@@ -11,6 +11,11 @@ from merino_edge.errors import UsageError
 HOST_PYTHON = (3, 10)
 
 
+def is_workstation() -> bool:
+    """Whether the workstation's modules can be imported here."""
+    return sys.version_info >= HOST_PYTHON
+
+
 def require_workstation(what: str) -> None:
     """Go on where the workstation's modules can be imported.
 
@@ -20,7 +25,7 @@ def require_workstation(what: str) -> None:
     Raises:
         UsageError: This Python is too old.
     """
-    if sys.version_info >= HOST_PYTHON:
+    if is_workstation():
         return
     raise UsageError(
         "{} belongs to the workstation and needs Python {}.{} or later.".format(what, *HOST_PYTHON),

@@ -6,8 +6,8 @@ Example:
   merino-edge verify decoder.onnx --target nano
   merino-edge verify --rules --target nano
 
-Works on both machines. The checks of the graph need the package 'onnx' and are skipped, with a
-word, where it is absent. Where TensorRT-RTX is installed, NVIDIA's own parser and builder take the
+Works on both machines. The checks of the graph need a workstation with the package 'onnx', and
+are skipped, with a word, where there is none. Where TensorRT-RTX is installed, NVIDIA's own parser and builder take the
 graph of a bundle that is meant for TensorRT; that needs no GPU. --ranges runs a text through a
 bundle of half precision and names the activations that come near the largest number it can hold.
 Exit code 8 for a changed file, 5 for wrong results or overflow, 3 for a graph that the target does
@@ -21,7 +21,7 @@ import sys
 from typing import Any, Dict, List
 
 from merino_edge.cli import options
-from merino_edge.cli.machine import require_workstation
+from merino_edge.cli.machine import is_workstation, require_workstation
 from merino_edge.cli.output import Progress, human_bytes, print_json, print_table
 from merino_edge.errors import UnsupportedError, UsageError
 from merino_edge.formats.bundle import Bundle
@@ -81,14 +81,14 @@ def _check_bundle(args: argparse.Namespace, report: _Report) -> None:
     bundle = Bundle.open(args.path)
     report.progress.update("reading every file")
     report.ok("files", "{} files match their sha256".format(len(bundle.verify_checksums())))
-    if _has("onnx"):
+    if is_workstation() and _has("onnx"):
         from merino_edge.export.graph_check import check_graph, lint_bundle
 
         report.ok("graph", check_graph(bundle))
         target = args.target or bundle.manifest.target
         _tell_findings(lint_bundle(bundle, target), target, report)
     else:
-        report.ok("graph", "skipped: the package 'onnx' is not installed")
+        report.ok("graph", "skipped: it needs Python 3.10 or later and the package 'onnx'")
     if bundle.manifest.engine is not None:
         _check_builder(bundle, report)
     if args.ranges:

@@ -84,6 +84,10 @@ class EngineCache:
     def __init__(self, folder: Optional[str] = None):
         self.folder = os.path.abspath(folder or default_folder())
 
+    def knows(self, key: EngineKey) -> bool:
+        """Whether there is a record for a key; nothing is read."""
+        return os.path.exists(self._record_path(key))
+
     def find(self, key: EngineKey) -> Optional[Found]:
         """The engine for a key, or None.
 

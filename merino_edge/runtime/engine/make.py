@@ -105,10 +105,10 @@ def find_engine(shop: Workshop, on_note: Note) -> Optional[Found]:
         ChecksumError: The plan was cut or changed.
     """
     bundle = shop.bundle
-    is_first = not shop.cache.mismatches(shop.key, bundle.manifest.name)
-    if is_first and shop.cache.find(shop.key) is None:
+    name = bundle.manifest.name
+    if not shop.cache.knows(shop.key) and not shop.cache.mismatches(shop.key, name):
         return None
-    found = shop.cache.check(shop.key, bundle.path, bundle.manifest.name)
+    found = shop.cache.check(shop.key, bundle.path, name)
     for warning in found.warnings:
         on_note(warning)
     return found
