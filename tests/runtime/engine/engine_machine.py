@@ -1,7 +1,7 @@
-"""A board for tests: a strict TensorRT of some version over a strict libcudart, and a bundle for it.
+"""A board for tests: a strict TensorRT of some version over a strict libcudart, and its bundle.
 
-What runs is the runtime as it is; behind the doubles ONNX Runtime computes the bundle's graph on the
-raw addresses that the runtime passes, so a wrong address, shape or type gives wrong tokens.
+What runs is the runtime as it is; behind the doubles ONNX Runtime computes the bundle's graph on
+the raw addresses that the runtime passes, so a wrong address, shape or type gives wrong tokens.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A board's commands, as its owner types them: build, run, verify, inspect, and what goes wrong.
 
-The command line is the real one, and so is the child process that builds; ``tensorrt`` and libcudart
-are the strict doubles. This file obeys the rules of Python 3.6.
+The command line is the real one, and so is the child process that builds; ``tensorrt`` and
+libcudart are the strict doubles. This file obeys the rules of Python 3.6.
 """
 
 import json
