@@ -45,4 +45,4 @@ def _view(data: np.ndarray, name: str, entry: TensorEntry) -> np.ndarray:
             hint="use --backend ort.",
         )
     raw = data[entry.offset : entry.offset + entry.n_bytes].view(_NUMPY_DTYPES[entry.dtype])
-    return raw.reshape(entry.shape)  # type: ignore[no-any-return]
+    return raw.reshape(entry.shape)

@@ -92,7 +92,7 @@ def _check_bundle(args: argparse.Namespace, report: _Report) -> None:
     if bundle.manifest.engine is not None:
         _check_builder(bundle, report)
     if args.ranges:
-        _check_ranges(bundle, args.ranges, report)
+        _check_ranges(bundle, args.ranges, args.threads, report)
     _check_results(bundle, args, report)
 
 
@@ -150,16 +150,22 @@ def _weights_bytes(bundle: Bundle) -> int:
     return next(sizes)
 
 
-def _check_ranges(bundle: Bundle, path: str, report: _Report) -> None:
+def _check_ranges(bundle: Bundle, path: str, threads: Any, report: _Report) -> None:
     require_workstation("looking for overflow")
     from merino_edge.export.range_check import check_ranges
 
     with open(path, encoding="utf-8", errors="replace") as stream:
-        found = check_ranges(bundle, stream.read(), report.progress.update)
-    for line in found.lines():
+        found = check_ranges(bundle, stream.read(), report.progress.update, threads)
+    for line in found.text().splitlines():
         report.progress.done(line)
-    found.refuse_overflow()
-    report.ok("ranges", found.summary())
+    found.require_fit()
+    largest = found.worst(1)[0]
+    report.ok(
+        "ranges",
+        "{} activations over {} tokens; the largest is {:.4g} of 65504 at '{}'".format(
+            len(found.ranges), found.n_tokens, largest.max_abs, largest.node
+        ),
+    )
 
 
 def _check_results(bundle: Bundle, args: argparse.Namespace, report: _Report) -> None:

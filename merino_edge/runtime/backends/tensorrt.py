@@ -5,11 +5,11 @@ a long prompt becomes several calls of the ``DeviceDecoder``. Around them, the d
 made current in whatever thread is calling, and what was current before is put back.
 """
 
-from typing import Callable, Iterator, List, Optional, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from merino_edge.errors import UnsupportedError
+from merino_edge.errors import SessionError, UnsupportedError
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.engine_spec import EngineSpec
 from merino_edge.runtime.backend import Backend
@@ -76,18 +76,25 @@ class TensorRtBackend(Backend):
             ids, scores = self._last(input_ids, "best_ids", "best_logits")
             return ids[0].copy(), scores[0].copy()
 
+    def _call(
+        self, input_ids: np.ndarray, position: int, n_logits: int, wanted: Sequence[str]
+    ) -> List[np.ndarray]:
+        if self._decoder is None:
+            raise SessionError("the engine is closed.")
+        return self._decoder.call(input_ids, position, n_logits, wanted)
+
     def _last(self, input_ids: np.ndarray, *wanted: str) -> List[np.ndarray]:
         """Results of the last token, still in pinned memory."""
         for position, part in self._parts(input_ids, self._spec.chunk_len):
             is_last = position + part.size == self.position + input_ids.size
-            rows = self._decoder.call(part, position, 1, wanted if is_last else ())
+            rows = self._call(part, position, 1, wanted if is_last else ())
         return rows
 
     def _all_logits(self, input_ids: np.ndarray) -> np.ndarray:
         logits = np.empty((input_ids.size, self.vocab_size), dtype=np.float32)
         for position, part in self._parts(input_ids, self._spec.max_logits):
             first = position - self.position
-            rows = self._decoder.call(part, position, part.size, ("logits",))[0]
+            rows = self._call(part, position, part.size, ("logits",))[0]
             logits[first : first + part.size] = rows
         return logits
 

@@ -21,12 +21,12 @@ from merino_edge.runtime.kv_cache import KVCache, Region
 
 
 class Span(NamedTuple):
-    """Neighbouring regions of one size: ``count`` of them, ``pitch`` bytes apart."""
+    """Neighbouring regions of one size: ``n_regions`` of them, ``pitch`` bytes apart."""
 
     address: int
     pitch: int
     row_bytes: int
-    count: int
+    n_regions: int
 
 
 class DeviceCache:
@@ -63,7 +63,7 @@ class DeviceCache:
                 present.address,
                 present.pitch,
                 n_rows * past.row_bytes,
-                past.count,
+                past.n_regions,
                 stream,
             )
 
@@ -85,7 +85,7 @@ def spans(regions: List[Region]) -> List[Span]:
         last = found[-1] if found else None
         if last is not None and last.row_bytes == region.row_bytes:
             pitch = last.pitch or region.address - last.address
-            found[-1] = Span(last.address, pitch, last.row_bytes, last.count + 1)
+            found[-1] = Span(last.address, pitch, last.row_bytes, last.n_regions + 1)
         else:
             found.append(Span(region.address, 0, region.row_bytes, 1))
     return found
@@ -109,7 +109,7 @@ class PinnedInputs:
         self.addresses[name] = buffer.device_address
         array = buffer.array[:n_bytes].view(dtype).reshape(shape)
         array[...] = 0
-        return array  # type: ignore[no-any-return]
+        return array
 
 
 class Result:

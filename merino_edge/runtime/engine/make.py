@@ -253,15 +253,18 @@ def engine_key(
 ) -> EngineKey:
     """What an engine must be to fit this bundle on this device."""
     sums = {entry.role: entry.sha256 for entry in bundle.manifest.files.values()}
-    is_portable = cuda is None or library.kind == TENSORRT_RTX
+    cc, gpu, version = ANY, ANY, ANY
+    if cuda is not None and library.kind != TENSORRT_RTX:
+        cc = "{}.{}".format(*cuda.compute_capability)
+        gpu, version = cuda.device_name, cuda.runtime_version
     return EngineKey(
         onnx_sha256=sums["onnx"],
         weights_sha256=sums["weights"],
         backend=library.kind,
         tensorrt=library.version_text,
-        cuda=ANY if is_portable else cuda.runtime_version,
-        compute_capability=ANY if is_portable else "{}.{}".format(*cuda.compute_capability),
-        gpu_name=ANY if is_portable else cuda.device_name,
+        cuda=version,
+        compute_capability=cc,
+        gpu_name=gpu,
         l4t=l4t_version("/"),
         precision=request.precision,
         profiles=request.profiles,
