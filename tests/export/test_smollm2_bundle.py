@@ -10,6 +10,7 @@ import os
 import numpy as np
 import pytest
 from real_model import peak_bytes, smollm2_path
+from repository import ROOT
 
 pytest.importorskip("gguf")
 
@@ -23,28 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.torch, pytest.mark.onnx]
 TORCH_PERPLEXITY = 27.614
 N_TOKENS, WINDOW = 4096, 512
 N_NEW = 64
-PROMPTS = (
-    "The capital of France is",
-    "Once upon a time",
-    "Water boils at",
-    "The largest planet in the solar system is",
-    "def fibonacci(n):",
-    "Dear Sir or Madam,",
-    "In 1969, the first man",
-    "The recipe needs two eggs,",
-    "My favourite colour is",
-    "Photosynthesis is the process by which",
-    "To be, or not to be",
-    "The opposite of hot is",
-    "A list of fruits: apple,",
-    "Shakespeare wrote",
-    "The speed of light is",
-    "Monday, Tuesday,",
-    "1 + 1 = 2, 2 + 2 =",
-    "The sheep on the hill",
-    "Once the rain had stopped,",
-    "Gravity pulls objects",
-)
+PROMPTS = (ROOT / "benchmarks/tensorrt/prompts.txt").read_text("utf-8").splitlines()
 
 
 @pytest.fixture(scope="module")

@@ -163,7 +163,7 @@ def _check_ranges(bundle: Bundle, path: str, threads: Any, report: _Report) -> N
     report.ok(
         "ranges",
         "{} activations over {} tokens; the largest is {:.4g} of 65504 at '{}'".format(
-            len(found.ranges), found.n_tokens, largest.max_abs, largest.node
+            len(found.ranges), found.n_tokens, largest.max_abs or 0.0, largest.node
         ),
     )
 
