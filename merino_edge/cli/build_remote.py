@@ -17,7 +17,7 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
     """
     from merino_edge.pipeline.remote import build_on_board, cancel_on_board
 
-    options = _options(args)
+    options = _options(bundle, args)
     if args.cancel:
         ended = cancel_on_board(bundle, args.host, options)
         sys.stdout.write("cancelled\n" if ended else "no build of this bundle runs there\n")
@@ -31,13 +31,15 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
     return 0
 
 
-def _options(args: argparse.Namespace) -> Any:
+def _options(bundle: Bundle, args: argparse.Namespace) -> Any:
     from merino_edge.pipeline.remote import RemoteOptions
     from merino_edge.pipeline.remote.build import REMOTE_DIR
 
     words = [] if args.workspace is None else ["--workspace", str(args.workspace)]
+    # beside a checkpoint --force replaces the bundle here; beside a bundle, the engine there
+    words += ["--force"] * (args.force and args.source == bundle.path)
     return RemoteOptions(
         ssh_options=tuple(args.ssh_option),
         remote_dir=args.remote_dir or REMOTE_DIR,
-        build_options=tuple(words + ["--force"] * args.force),
+        build_options=tuple(words),
     )
