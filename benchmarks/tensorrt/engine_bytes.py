@@ -76,12 +76,12 @@ class Way:
         ]
 
 
-FIXED = "decode takes exactly 1 token"
+FIXED, SHIPPED = "decode takes exactly 1 token", "decode takes 1 or 2 tokens"
 WAYS = (
     Way(FIXED),
     Way("no prefill", prefill=None),
     Way("no decode", decode=None),
-    Way("decode takes 1 or 2 tokens", decode=(1, 1, 2)),
+    Way(SHIPPED, decode=(1, 1, 2)),
     Way("prefill is best at 64", prefill=(1, NANO.chunk_len // 2, NANO.chunk_len)),
     Way("both are best at 1", prefill=(1, 1, NANO.chunk_len)),
     Way("prefill takes 2 or more", prefill=(2, NANO.chunk_len, NANO.chunk_len)),

@@ -19,7 +19,7 @@ TensorRT 8.2 and some ONNX Runtime kernels); past_mask hides the rows that hold 
 
 The causal mask is arithmetic on positions, clip(i - j, -1, 0) * 10000: no booleans, finite in
 FP16. Matrices stay (outputs, inputs) as stored: Gemm reads them transposed, so on ONNX Runtime the
-tied embedding serves lookup and head from one copy. TensorRT keeps two copies of a table that is
+tied embedding serves lookup and head from one copy. TensorRT may keep two copies of a table that is
 both looked up and multiplied with; the graph for it therefore takes the rows themselves.
 """
 
