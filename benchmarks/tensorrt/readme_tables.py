@@ -12,12 +12,18 @@ import sys
 from pathlib import Path
 
 import engine_bytes
+import fp16_quality_report
 import layouts_report
 
 from merino_edge.errors import FormatError
 from merino_edge.formats import jsonio
 
 HERE = Path(__file__).resolve().parent
+SOURCES = {
+    "layouts.json": layouts_report,
+    "engine_bytes.json": engine_bytes,
+    "fp16_quality.json": fp16_quality_report,
+}
 _MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -28,7 +34,7 @@ def tables() -> dict[str, str]:
         FormatError: A file is not what it claims.
     """
     found: dict[str, str] = {}
-    for name, kind in (("layouts.json", layouts_report), ("engine_bytes.json", engine_bytes)):
+    for name, kind in SOURCES.items():
         report = jsonio.read_record(str(HERE / name), kind.SCHEMA, kind.Report)
         found.update(kind.sections(report))
     return found

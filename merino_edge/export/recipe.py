@@ -2,8 +2,8 @@
 
 The one idea: targets differ in a handful of values, so a recipe is a row of them. TensorRT's rows
 take embeddings instead of ids (a table that is looked up and multiplied with lies in the engine
-twice, unless its rows are a multiple of 8) and a past of a few fixed lengths (shapes and addresses then stay, and a CUDA
-graph can be captured). Why these lengths: benchmarks/tensorrt/README.md.
+twice, unless its rows are a multiple of 8) and a past of a few fixed lengths (shapes and addresses
+then stay, and a CUDA graph can be captured). Why these: benchmarks/tensorrt/README.md.
 """
 
 from dataclasses import dataclass, replace

@@ -80,7 +80,7 @@ def shape_profiles(spec: EngineSpec, buckets: List[int]) -> List[ShapeProfile]:
     past = (buckets[0], buckets[len(buckets) // 2], buckets[-1])
     rows = (1, 1, spec.max_logits)
     prefill = {"q_len": (1, spec.chunk_len, spec.chunk_len), "past_len": past, "n_logits": rows}
-    # "up to 2" although it is always 1: NVIDIA's builder gives a length that is fixed to 1 kernels of
-    # its own, which want some weights in another order (benchmarks/tensorrt/README.md, engine bytes)
+    # "up to 2" although it is always 1: NVIDIA's builder gives a length that is fixed to 1 kernels
+    # of its own, which want some weights in another order (benchmarks/tensorrt/README.md)
     decode = {"q_len": (1, 1, 2), "past_len": past, "n_logits": (1, 1, 1)}
     return [ShapeProfile(DECODE, decode), ShapeProfile(PREFILL, prefill)]

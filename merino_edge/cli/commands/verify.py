@@ -6,12 +6,12 @@ Example:
   merino-edge verify decoder.onnx --target nano
   merino-edge verify --rules --target nano
 
-Works on both machines. The checks of the graph need a workstation with the package 'onnx', and
-are skipped, with a word, where there is none. Where TensorRT-RTX is installed, NVIDIA's own parser and builder take the
-graph of a bundle that is meant for TensorRT; that needs no GPU. --ranges runs a text through a
-bundle of half precision and names the activations that come near the largest number it can hold.
-Exit code 8 for a changed file, 5 for wrong results or overflow, 3 for a graph that the target does
-not take.
+Works on both machines. The checks of the graph need a workstation with the package 'onnx', and are
+skipped, with a word, where there is none. Where TensorRT-RTX is installed, NVIDIA's own parser and
+builder take the graph of a bundle that is meant for TensorRT; that needs no GPU. --ranges runs a
+text through a bundle of half precision and names the activations that come near the largest number
+it can hold. Exit code 8 for a changed file, 5 for wrong results or overflow, 3 for a graph that the
+target does not take.
 """
 
 import argparse
