@@ -1,0 +1,51 @@
+/* Which kernels this processor has, asked once; best first. */
+#include <string.h>
+
+#include "kernels.h"
+
+static const me_kernels *chosen; /* only me_use_kernels sets it */
+
+static int always(void) { return 1; }
+
+#if defined(__x86_64__)
+static int has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#endif
+#if defined(ME_HAS_VNNI)
+static int has_vnni(void) {
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+static const struct {
+    const me_kernels *kernels;
+    int (*supported)(void);
+} SETS[] = {
+#if defined(ME_HAS_VNNI)
+    {&me_kernels_avx512vnni, has_vnni},
+#endif
+#if defined(__x86_64__)
+    {&me_kernels_avx2, has_avx2},
+#endif
+    {&me_kernels_plain, always},
+};
+
+const me_kernels *me_kernels_named(const char *name) {
+    for (size_t i = 0; i < sizeof SETS / sizeof *SETS; i++)
+        if ((!name || strcmp(name, SETS[i].kernels->name) == 0) && SETS[i].supported())
+            return SETS[i].kernels;
+    return NULL;
+}
+
+const me_kernels *me_kernels_in_use(void) {
+    const me_kernels *kernels = __atomic_load_n(&chosen, __ATOMIC_ACQUIRE);
+    return kernels ? kernels : me_kernels_named(NULL);
+}
+
+int me_use_kernels(const char *name) {
+    const me_kernels *kernels = me_kernels_named(name);
+    if (!kernels) return ME_ERROR_ARGUMENT;
+    __atomic_store_n(&chosen, kernels, __ATOMIC_RELEASE);
+    return ME_OK;
+}

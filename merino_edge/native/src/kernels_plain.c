@@ -1,0 +1,56 @@
+/* The kernels in plain C: what the fast ones are held to, and what runs where there are none. */
+#include "half.h"
+#include "kernels.h"
+
+#define LANES 4
+#define LANES_TARGET
+#include "lanes.h"
+
+/* The integers of one block: for 16 rows, the sum over 32 columns of q * x. Groups of 4 columns:
+ * value (row, column) of group g is byte g * 64 + row * 4 + column. */
+static void block_q8(const uint8_t *quants, const int8_t *x, int32_t sums[ME_PANEL]) {
+    const int8_t *q = (const int8_t *)quants;
+    for (int row = 0; row < ME_PANEL; row++) {
+        int32_t sum = 0;
+        for (int i = 0; i < ME_COLUMNS; i++) sum += q[i / 4 * 64 + row * 4 + i % 4] * x[i];
+        sums[row] = sum;
+    }
+}
+
+/* Group g is in the low nibbles of 64 bytes, group g + 4 in their high ones; 8 means zero. */
+static void block_q4(const uint8_t *quants, const int8_t *x, int32_t sums[ME_PANEL]) {
+    for (int row = 0; row < ME_PANEL; row++) {
+        int32_t sum = 0;
+        for (int i = 0; i < ME_COLUMNS / 2; i++) {
+            uint8_t pair = quants[i / 4 * 64 + row * 4 + i % 4];
+            sum += ((pair & 15) - 8) * x[i] + ((pair >> 4) - 8) * x[i + ME_COLUMNS / 2];
+        }
+        sums[row] = sum;
+    }
+}
+
+typedef void (*block_kernel)(const uint8_t *quants, const int8_t *x, int32_t sums[ME_PANEL]);
+
+static void one_row(const me_panel *panel, const me_row *x, block_kernel block,
+                    uint32_t block_bytes, float out[ME_PANEL]) {
+    int32_t sums[ME_PANEL];
+    for (int row = 0; row < ME_PANEL; row++) out[row] = 0;
+    for (uint32_t b = 0; b < panel->n_blocks; b++) {
+        block(panel->quants + (size_t)b * block_bytes, x->q + (size_t)b * ME_COLUMNS, sums);
+        for (int row = 0; row < ME_PANEL; row++)
+            out[row] += me_float_from_half(panel->scales[(size_t)b * ME_PANEL + row]) *
+                        x->scale[b] * (float)sums[row];
+    }
+}
+
+static void plain_q8(const me_panel *panel, const me_row *rows, uint32_t n_rows,
+                     float (*out)[ME_PANEL]) {
+    for (uint32_t i = 0; i < n_rows; i++) one_row(panel, &rows[i], block_q8, 512, out[i]);
+}
+
+static void plain_q4(const me_panel *panel, const me_row *rows, uint32_t n_rows,
+                     float (*out)[ME_PANEL]) {
+    for (uint32_t i = 0; i < n_rows; i++) one_row(panel, &rows[i], block_q4, 256, out[i]);
+}
+
+const me_kernels me_kernels_plain = {"plain", plain_q8, plain_q4, lanes_dot, lanes_add_scaled};

@@ -1,0 +1,136 @@
+/* Norms, activations, softmax, rotation, and the int8 form of a row: one row at a time, plain C
+ * that the compiler turns into vector code.
+ *
+ * There is one such function for all instruction sets, so that every kernel gets the same int8. */
+#include "rows.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "half.h"
+
+/* Adding 1.5 * 2^23 leaves a float's nearest integer in its low bits: rounding that vectorises. */
+static const float ROUND = 12582912.0f;
+
+static int32_t bits_of(float x) {
+    int32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* e^x within 2 ulp; 0 below -87, and about e^88 above 88. e^x = 2^k e^r, |r| <= log(2) / 2. */
+static inline float exponential(float x) {
+    float bounded = x < -87.0f ? -87.0f : x;
+    bounded = bounded > 88.0f ? 88.0f : bounded;
+    float shifted = bounded * 1.44269504f + ROUND;
+    float k = shifted - ROUND;
+    float r = bounded - k * 0.693359375f + k * 2.12194440e-4f;
+    float tail = 1.9875691500e-4f;
+    tail = tail * r + 1.3981999507e-3f;
+    tail = tail * r + 8.3334519073e-3f;
+    tail = tail * r + 4.1665795894e-2f;
+    tail = tail * r + 1.6666665459e-1f;
+    tail = tail * r + 5.0000001201e-1f;
+    float e_r = tail * r * r + r + 1.0f, power;
+    int32_t power_bits = (bits_of(shifted) - bits_of(ROUND) + 127) * (1 << 23);
+    memcpy(&power, &power_bits, sizeof power);
+    return e_r * power;
+}
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+
+static inline float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
+
+/* 0.5 (1 + tanh(u)) is sigmoid(2 u). */
+static inline float gelu_tanh(float x) {
+    return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
+}
+
+void me_activate(const me_config *config, float *x, uint32_t n_ff, uint32_t begin, uint32_t end) {
+    switch (config->activation) {
+    case ME_GELU: for (uint32_t i = begin; i < end; i++) x[i] = gelu(x[i]); break;
+    case ME_GELU_TANH: for (uint32_t i = begin; i < end; i++) x[i] = gelu_tanh(x[i]); break;
+    case ME_RELU: for (uint32_t i = begin; i < end; i++) x[i] = x[i] > 0 ? x[i] : 0; break;
+    default: for (uint32_t i = begin; i < end; i++) x[i] *= sigmoid(x[i]);
+    }
+    if (config->gated_ffn)
+        for (uint32_t i = begin; i < end; i++) x[i] *= x[i + n_ff];
+}
+
+void me_norm_row(const me_config *config, const me_norm *norm, const me_kernels *kernels,
+                 const float *x, uint32_t n, float *out) {
+    float mean = 0;
+    if (config->norm == ME_LAYERNORM) {
+        double sum = 0;
+        for (uint32_t i = 0; i < n; i++) sum += x[i];
+        mean = (float)(sum / n);
+    }
+    for (uint32_t i = 0; i < n; i++) out[i] = x[i] - mean;
+    float factor = 1.0f / sqrtf(kernels->dot(out, out, n) / (float)n + config->norm_eps);
+    for (uint32_t i = 0; i < n; i++) out[i] *= factor * norm->weight[i];
+    if (norm->bias)
+        for (uint32_t i = 0; i < n; i++) out[i] += norm->bias[i];
+}
+
+void me_softmax(float *x, uint32_t n, float scale) {
+    float most = x[0], sum = 0;
+    for (uint32_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
+    for (uint32_t i = 0; i < n; i++) x[i] = exponential((x[i] - most) * scale);
+    for (uint32_t i = 0; i < n; i++) sum += x[i];
+    for (uint32_t i = 0; i < n; i++) x[i] *= 1.0f / sum;
+}
+
+void me_rotate(float *head, const float *cosines, const float *sines, uint32_t half) {
+    for (uint32_t j = 0; j < half; j++) {
+        float first = head[j], second = head[j + half];
+        head[j] = first * cosines[j] - second * sines[j];
+        head[j + half] = second * cosines[j] + first * sines[j];
+    }
+}
+
+static void quantise_block(const float x[ME_COLUMNS], int8_t *q, float *scale, int32_t *sum) {
+    float most = 0;
+    for (int i = 0; i < ME_COLUMNS; i++) {
+        float size = fabsf(x[i]);
+        most = size > most ? size : most;
+    }
+    /* below this the inverse would overflow; such a block is zero */
+    float inverse = most > 1e-30f ? 127.0f / most : 0.0f;
+    int32_t total = 0;
+    for (int i = 0; i < ME_COLUMNS; i++) {
+        int32_t rounded = bits_of(x[i] * inverse + ROUND) - bits_of(ROUND);
+        q[i] = (int8_t)rounded;
+        total += (int8_t)rounded;
+    }
+    *scale = most / 127.0f;
+    *sum = total;
+}
+
+void me_quantise_blocks(const float *x, uint32_t n, uint32_t begin, uint32_t end,
+                        const me_row *out) {
+    for (uint32_t b = begin; b < end; b++) {
+        const float *block = x + (size_t)b * ME_COLUMNS;
+        float padded[ME_COLUMNS] = {0};
+        uint32_t left = n - b * ME_COLUMNS;
+        if (left < ME_COLUMNS) block = memcpy(padded, block, left * sizeof(float));
+        quantise_block(block, out->q + (size_t)b * ME_COLUMNS, &out->scale[b], &out->sum[b]);
+    }
+}
+
+/* Where the value lies is said in kernels_plain.c. */
+static float value_at(const me_matrix *m, uint32_t row, uint32_t column) {
+    size_t block = (size_t)(row / ME_PANEL) * m->n_blocks + column / ME_COLUMNS;
+    uint32_t r = row % ME_PANEL, i = column % ME_COLUMNS;
+    float scale = me_float_from_half(m->scales[block * ME_PANEL + r]);
+    if (m->kind == ME_Q8)
+        return scale * (int8_t)m->quants[block * 512 + i / 4 * 64 + r * 4 + i % 4];
+    uint8_t pair = m->quants[block * 256 + i % 16 / 4 * 64 + r * 4 + i % 4];
+    return scale * (float)((i < 16 ? pair & 15 : pair >> 4) - 8);
+}
+
+void me_matrix_row(const me_matrix *m, uint32_t row, float *out) {
+    if (m->kind == ME_F32)
+        memcpy(out, m->rows + (size_t)row * m->n_in, m->n_in * sizeof(float));
+    else
+        for (uint32_t i = 0; i < m->n_in; i++) out[i] = value_at(m, row, i);
+}

@@ -1,0 +1,172 @@
+/* Sessions: their memory, taken at once, and the functions that callers see.
+ *
+ * The memory is laid out by one function that runs twice: over nothing, to learn the size, and over
+ * the allocation, to give the pointers. So the two cannot disagree. */
+#define _POSIX_C_SOURCE 200112L
+#include "session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "file.h"
+
+enum { ALIGNMENT = 64, MAX_THREADS = 64 };
+
+static void *part(uint8_t *base, uint64_t *used, uint64_t n_items, size_t item_bytes) {
+    void *place = base ? base + *used : NULL;
+    *used += (n_items * item_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return place;
+}
+
+static void lay_out_rows(me_session *s, uint8_t *base, uint64_t *used) {
+    uint64_t n_blocks = (s->model->max_row + ME_COLUMNS - 1) / ME_COLUMNS;
+    s->rows = part(base, used, ME_CHUNK, sizeof *s->rows);
+    for (int t = 0; t < ME_CHUNK; t++) {
+        me_row row;
+        row.q = part(base, used, n_blocks, ME_COLUMNS);
+        row.scale = part(base, used, n_blocks, sizeof *row.scale);
+        row.sum = part(base, used, n_blocks, sizeof *row.sum);
+        if (base) s->rows[t] = row;
+    }
+}
+
+/* Sets the pointers of a session whose memory begins at base; gives the bytes in all. */
+static uint64_t lay_out(me_session *s, uint8_t *base, uint32_t n_threads) {
+    const me_model *m = s->model;
+    uint64_t used = 0, cache = m->cache_row * s->context_len;
+    part(base, &used, 1, sizeof *s);
+    s->workers = part(base, &used, n_threads, sizeof *s->workers);
+    s->x = part(base, &used, (uint64_t)ME_CHUNK * m->max_width, sizeof(float));
+    s->y = part(base, &used, (uint64_t)ME_CHUNK * m->max_row, sizeof(float));
+    s->z = part(base, &used, (uint64_t)ME_CHUNK * m->max_row, sizeof(float));
+    lay_out_rows(s, base, &used);
+    s->scores = part(base, &used, (uint64_t)n_threads * s->context_len, sizeof(float));
+    s->cosines = part(base, &used, (uint64_t)ME_CHUNK * m->max_half, sizeof(float));
+    s->sines = part(base, &used, (uint64_t)ME_CHUNK * m->max_half, sizeof(float));
+    s->logits = part(base, &used, m->config.vocab_size, sizeof(float));
+    s->keys = part(base, &used, cache, sizeof(float));
+    s->values = part(base, &used, cache, sizeof(float));
+    return used;
+}
+
+static int possible(const me_model *m, uint32_t context_len, uint32_t n_threads) {
+    return context_len >= 1 && context_len <= m->config.max_seq_len && n_threads >= 1 &&
+           n_threads <= MAX_THREADS;
+}
+
+size_t me_session_bytes(const me_model *model, uint32_t context_len, uint32_t n_threads) {
+    me_session plan;
+    if (!model || !possible(model, context_len, n_threads)) return 0;
+    memset(&plan, 0, sizeof plan);
+    plan.model = model;
+    plan.context_len = context_len;
+    uint64_t n_bytes = lay_out(&plan, NULL, n_threads);
+    return n_bytes > SIZE_MAX ? 0 : (size_t)n_bytes;
+}
+
+int me_session_open(const me_model *model, uint32_t context_len, uint32_t n_threads,
+                    me_session **session, char *message, size_t message_bytes) {
+    me_message to = {message, message_bytes};
+    size_t n_bytes = me_session_bytes(model, context_len, n_threads);
+    void *memory = NULL;
+    if (!session) return ME_ERROR_ARGUMENT;
+    *session = NULL;
+    if (n_bytes == 0)
+        return me_fail(&to, ME_ERROR_ARGUMENT, "no session of %u tokens with %u threads: "
+                       "1 to %u tokens, 1 to %d threads", context_len, n_threads,
+                       model ? model->config.max_seq_len : 0, MAX_THREADS);
+    if (posix_memalign(&memory, ALIGNMENT, n_bytes) != 0)
+        return me_fail(&to, ME_ERROR_MEMORY, "a session needs %zu bytes", n_bytes);
+    me_session *s = memory;
+    memset(s, 0, sizeof *s);
+    s->model = model;
+    s->kernels = me_kernels_in_use();
+    s->context_len = context_len;
+    lay_out(s, memory, n_threads);
+    if (me_team_start(&s->team, s->workers, n_threads) != 0) {
+        free(memory);
+        return me_fail(&to, ME_ERROR_SYSTEM, "%u threads cannot be started", n_threads);
+    }
+    *session = s;
+    return ME_OK;
+}
+
+void me_session_close(me_session *s) {
+    if (!s) return;
+    me_team_stop(&s->team);
+    free(s);
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+static int check_ids(const me_session *s, const int32_t *ids, uint32_t n) {
+    if (!ids && n) return ME_ERROR_ARGUMENT;
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->config.vocab_size)
+            return ME_ERROR_ARGUMENT;
+    return n > s->context_len - s->position ? ME_ERROR_FULL : ME_OK;
+}
+
+/* One chunk; n_rows of its last tokens get logits, into the caller's rows or the session's own. */
+static void run_chunk(me_session *s, const int32_t *ids, uint32_t n, uint32_t n_rows,
+                      float *logits) {
+    size_t vocab_size = s->model->config.vocab_size;
+    s->ids = ids;
+    s->n_tokens = n;
+    s->n_heads_rows = n_rows;
+    s->logits_out = logits ? logits : s->logits;
+    me_team_run(&s->team, me_decode_chunk, s);
+    s->position += n;
+    s->has_logits = n_rows > 0;
+    if (logits && n_rows)
+        memcpy(s->logits, logits + (n_rows - 1) * vocab_size, vocab_size * sizeof(float));
+}
+
+int me_prefill(me_session *s, const int32_t *ids, uint32_t n, uint32_t n_logits, float *logits) {
+    if (!s || n == 0 || n_logits > n) return ME_ERROR_ARGUMENT;
+    int status = check_ids(s, ids, n);
+    if (status != ME_OK) return status;
+    if (!logits) n_logits = smaller(n_logits, 1);
+    uint32_t first_logits = n - n_logits;
+    __atomic_store_n(&s->cancelled, 0, __ATOMIC_RELAXED);
+    for (uint32_t begin = 0, end; begin < n; begin = end) {
+        if (__atomic_load_n(&s->cancelled, __ATOMIC_RELAXED)) return ME_CANCELLED;
+        end = begin + smaller(n - begin, ME_CHUNK);
+        uint32_t n_rows = end <= first_logits ? 0 : smaller(end - first_logits, end - begin);
+        run_chunk(s, ids + begin, end - begin, n_rows, logits);
+        if (logits) logits += (size_t)n_rows * s->model->config.vocab_size;
+    }
+    return ME_OK;
+}
+
+int me_step(me_session *s, int32_t id, float *logits) {
+    if (!s) return ME_ERROR_ARGUMENT;
+    int status = check_ids(s, &id, 1);
+    if (status == ME_OK) run_chunk(s, &id, 1, 1, logits);
+    return status;
+}
+
+/* Insertion into a short sorted list: k is small, and most ids lose at the first comparison. */
+int me_best(me_session *s, uint32_t k, int32_t *ids, float *logits) {
+    if (!s || !ids || !s->has_logits || k > s->model->config.vocab_size) return ME_ERROR_ARGUMENT;
+    uint32_t n = 0;
+    for (uint32_t id = 0; k && id < s->model->config.vocab_size; id++) {
+        if (n == k && !(s->logits[id] > s->logits[ids[n - 1]])) continue;
+        uint32_t place = n < k ? n++ : n - 1;
+        for (; place && s->logits[id] > s->logits[ids[place - 1]]; place--)
+            ids[place] = ids[place - 1];
+        ids[place] = (int32_t)id;
+    }
+    for (uint32_t i = 0; logits && i < k; i++) logits[i] = s->logits[ids[i]];
+    return ME_OK;
+}
+
+uint32_t me_position(const me_session *s) { return s ? s->position : 0; }
+
+void me_reset(me_session *s) {
+    if (s) s->position = s->has_logits = 0;
+}
+
+void me_cancel(me_session *s) {
+    if (s) __atomic_store_n(&s->cancelled, 1, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,37 @@
+/* One text being read and written: its cache, its scratch memory and its threads. */
+#ifndef ME_SESSION_H
+#define ME_SESSION_H
+
+#include "kernels.h"
+#include "threads.h"
+
+enum { ME_CHUNK = 16 }; /* tokens that pass through the layers together */
+
+struct me_session {
+    const me_model *model;
+    const me_kernels *kernels;
+    uint32_t context_len, position;
+    uint32_t cancelled, has_logits;
+    me_team team;
+    me_worker *workers;
+
+    /* The chunk in hand: written by the caller before the team runs. */
+    const int32_t *ids;
+    uint32_t n_tokens;
+    uint32_t n_heads_rows; /* how many of its last tokens want logits */
+    float *logits_out;     /* [n_heads_rows, vocab_size] */
+
+    float *x;      /* [CHUNK, max_width]: the residual stream */
+    float *y;      /* [CHUNK, wide]: a row on its way into a matrix */
+    float *z;      /* [CHUNK, wide]: what came out of qkv or up */
+    me_row *rows;  /* [CHUNK]: y in int8 */
+    float *scores; /* [n_threads, context_len] */
+    float *keys, *values; /* per layer: [n_kv_head, context_len, head_dim] */
+    float *cosines, *sines; /* [CHUNK, max head_dim / 2], of one head_dim at a time */
+    float *logits;          /* [vocab_size], of the last token */
+};
+
+/* The team's job: passes the chunk through all layers (decoder.c). */
+void me_decode_chunk(void *session, uint32_t thread);
+
+#endif

@@ -1,0 +1,143 @@
+"""The C core gives the logits of the numpy reference, token by token and in chunks."""
+
+import numpy as np
+import pytest
+from doubles import llama_architecture, random_tensors, tiny_architecture
+from native_core import F32, Q4, Q8, Session, dequantised, kind_of, pack
+
+from merino_edge.formats.architecture import BlockSpec
+from merino_edge.runtime.backends.reference import decoder_logits
+
+KERNELS = ["plain", "avx2", "avx512vnni"]
+IDS = np.random.RandomState(5).randint(0, 300, 40)
+ARCHITECTURES = {
+    "merino": tiny_architecture(),
+    "llama": llama_architecture(),
+    "opt": tiny_architecture(activation="relu", d_embed=12, tie_embeddings=True),
+    "gpt2": tiny_architecture(activation="gelu_tanh", tie_embeddings=False),
+    "neox": tiny_architecture(position="rope", d_embed=20, attention_bias=False),
+    "two_head_dims": llama_architecture(
+        blocks=(BlockSpec(32, 4, 1, 72, 2), BlockSpec(48, 2, 2, 100, 2))
+    ),
+}
+
+
+@pytest.fixture(params=KERNELS)
+def kernels(library, request):
+    if library.me_use_kernels(request.param.encode()) != 0:
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    library.me_use_kernels(None)
+
+
+def packed(path, architecture, kind):
+    """Write a model; gives its path, and the tensors that it stands for, in float64."""
+    tensors = random_tensors(architecture, 3)
+    path = path / "model.merino"
+    path.write_bytes(pack(architecture, tensors, kind))
+    meant = {n: dequantised(t, kind_of(n, t.shape, kind)) for n, t in tensors.items()}
+    return path, {name: tensor.astype(np.float64) for name, tensor in meant.items()}
+
+
+class RoundsItsInput(np.ndarray):
+    """A matrix that takes its other factor in int8, 32 values a scale, as the core does."""
+
+    def __rmatmul__(self, x):
+        padded = np.pad(x.astype(np.float32), ((0, 0), (0, -x.shape[1] % 32)))
+        blocks = padded.reshape(len(x), -1, 32)
+        scale = np.abs(blocks).max(axis=2, keepdims=True) / 127
+        rounded = np.rint(blocks / np.where(scale == 0, 1, scale)) * scale
+        return rounded.reshape(len(x), -1)[:, : x.shape[1]] @ np.asarray(self)
+
+    def __getitem__(self, index):
+        return np.asarray(self)[index]
+
+
+def with_rounded_inputs(tensors):
+    return {
+        name: tensor.view(RoundsItsInput)
+        if tensor.ndim == 2 and "pos_embed" not in name
+        else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def relative_error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_float32_logits_equal_the_references(tmp_path, library, kernels, name):
+    a = ARCHITECTURES[name]
+    path, tensors = packed(tmp_path, a, F32)
+    expected = decoder_logits(a, tensors, IDS, len(IDS))
+    session = Session(library, path, a.max_seq_len)
+    by_chunk = session.prefill(IDS, len(IDS), a.vocab_size)
+    library.me_reset(session.session)
+    by_step = np.array([session.step(token, a.vocab_size) for token in IDS])
+    session.close()
+    # against float64: what single precision loses over three layers
+    assert relative_error(by_chunk, expected) < 1e-5
+    assert relative_error(by_step, expected) < 1e-5
+
+
+@pytest.mark.parametrize("kind", [Q8, Q4], ids=["q8", "q4"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_quantised_logits_equal_the_references_with_rounded_activations(
+    tmp_path, library, kernels, name, kind
+):
+    a = ARCHITECTURES[name]
+    path, tensors = packed(tmp_path, a, kind)
+    expected = decoder_logits(a, with_rounded_inputs(tensors), IDS, len(IDS))
+    session = Session(library, path, a.max_seq_len)
+    found = session.prefill(IDS, len(IDS), a.vocab_size)
+    session.close()
+    errors = np.abs(found - expected).max(axis=1) / np.abs(expected).max()
+    # an activation on the border of two integers may fall to either side: 1/127 of a block's
+    # largest value in one channel. Most tokens meet none.
+    assert np.median(errors) < 1e-5
+    assert errors.max() < 0.02
+
+
+@pytest.mark.parametrize("kind", [F32, Q8, Q4], ids=["f32", "q8", "q4"])
+def test_threads_and_chunks_do_not_change_a_logit(tmp_path, library, kind):
+    a = ARCHITECTURES["two_head_dims"]
+    path, _ = packed(tmp_path, a, kind)
+    alone, three = Session(library, path, 48), Session(library, path, 48, n_threads=3)
+    expected = alone.prefill(IDS, 40, a.vocab_size)
+    found = [three.prefill(IDS[:5], 2, a.vocab_size)[1], three.step(IDS[5], a.vocab_size)]
+    found += list(three.prefill(IDS[6:], 34, a.vocab_size))
+    alone.close()
+    three.close()
+    assert np.array_equal(found, expected[4:])
+
+
+def test_best_gives_the_largest_logits_in_order(tmp_path, library):
+    a = ARCHITECTURES["merino"]
+    path, _ = packed(tmp_path, a, F32)
+    session = Session(library, path, 48)
+    logits = session.prefill(IDS, 1, a.vocab_size)[0]
+    ids, best = np.zeros(7, np.int32), np.zeros(7, np.float32)
+    assert library.me_best(session.session, 7, ids.ctypes.data, best.ctypes.data) == 0
+    session.close()
+    assert ids.tolist() == np.argsort(-logits, kind="stable")[:7].tolist()
+    assert best.tolist() == logits[ids].tolist()
+
+
+def test_what_cannot_be_is_refused_and_changes_nothing(tmp_path, library):
+    a = ARCHITECTURES["merino"]
+    path, _ = packed(tmp_path, a, F32)
+    session = Session(library, path, 20)
+    ids = IDS.astype(np.int32)
+    full, argument = 5, 4
+    assert library.me_best(session.session, 1, ids.ctypes.data, None) == argument
+    assert library.me_prefill(session.session, ids.ctypes.data, 21, 0, None) == full
+    assert library.me_prefill(session.session, ids.ctypes.data, 4, 5, None) == argument
+    assert library.me_step(session.session, 300, None) == argument
+    assert library.me_step(session.session, -1, None) == argument
+    assert library.me_position(session.session) == 0
+    assert library.me_prefill(session.session, ids.ctypes.data, 20, 0, None) == 0
+    assert library.me_step(session.session, 1, None) == full
+    assert library.me_session_bytes(session.model, 49, 1) == 0  # max_seq_len is 48
+    assert library.me_session_bytes(session.model, 48, 1) > 0
+    session.close()
