@@ -1,0 +1,44 @@
+"""The C core under the address and undefined-behaviour sanitizers, and with every kernel checked."""
+
+import pathlib
+import subprocess
+
+import pytest
+from doubles import llama_architecture, random_tensors, tiny_architecture
+from native_core import F32, Q4, Q8, compile_c, pack, sources
+
+SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def program(folder, name, *flags):
+    path = folder / name
+    main = pathlib.Path(__file__).with_name(name + ".c")
+    compile_c(*flags, main, *sources(), "-o", path)
+    return path
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [str(each) for each in arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def damaged_files(tmp_path_factory):
+    return program(tmp_path_factory.mktemp("sanitized"), "damaged_files", *SANITIZERS)
+
+
+def test_every_kernel_equals_the_plain_one(tmp_path):
+    report = run(program(tmp_path, "kernels_check", *SANITIZERS))
+    assert "plain: 0 differences" in report
+
+
+@pytest.mark.parametrize("kind", [F32, Q8, Q4], ids=["f32", "q8", "q4"])
+@pytest.mark.parametrize("make", [tiny_architecture, llama_architecture])
+def test_a_damaged_file_is_refused_or_runs(tmp_path, damaged_files, make, kind):
+    model = tmp_path / "model.merino"
+    model.write_bytes(pack(make(), random_tensors(make(), 1), kind))
+    report = run(damaged_files, model, tmp_path / "damaged.merino", 100)
+    assert "refused" in report
