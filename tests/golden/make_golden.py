@@ -6,6 +6,9 @@ what keeps an old bundle readable: a version that cannot open it breaks the prom
 
 ``tiny-nano-bundle/`` is the same decoder, made for TensorRT on a Jetson Nano: half precision, rows
 instead of ids, a past in three buckets, and the eight best logits as outputs of their own.
+
+``tiny-int8.merino`` and ``tiny-int4.merino`` are weights as the native decoder maps them, of
+a still smaller decoder: they hold the format of ``formats/native_file.py`` to its bytes.
 """
 
 import dataclasses
@@ -19,6 +22,7 @@ sys.path.insert(0, os.path.dirname(HERE))
 from doubles import CHAT, random_tensors, tiny_architecture, write_tokenizer  # noqa: E402
 
 from merino_edge.export.bundler import Source, build_bundle  # noqa: E402
+from merino_edge.export.native_pack import pack  # noqa: E402
 from merino_edge.export.recipe import RECIPES  # noqa: E402
 from merino_edge.formats.manifest import GenerationDefaults  # noqa: E402
 
@@ -48,6 +52,15 @@ def main() -> None:
     recipe = dataclasses.replace(RECIPES["nano"], n_best=8)
     path = os.path.join(HERE, "tiny-nano-bundle")
     build_bundle(source, "nano", 300, path, force=True, recipe=recipe)
+    write_native_files()
+
+
+def write_native_files() -> None:
+    """The files of tests/export/test_native_pack.py."""
+    small = tiny_architecture(vocab_size=24, max_seq_len=8)
+    for precision in ("int8", "int4"):
+        path = os.path.join(HERE, f"tiny-{precision}.merino")
+        pack(path, small, random_tensors(small, seed=0), precision)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""Writes ``model.merino``: arrays, quantised and interleaved, at the places that the format plans.
+
+The one idea: one tensor at a time. Each is rounded, laid out in panels and written before the next
+is touched, so packing needs a few times the memory of its largest matrix and no more. The way back
+is ``runtime.native_map``, which the tests hold this module to.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import BinaryIO
+
+import numpy as np
+
+from merino_edge.export.quantise import Quantised, quantise
+from merino_edge.formats import jsonio
+from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.native_file import (
+    F32,
+    PANEL_ROWS,
+    Q4,
+    Q8,
+    NativeTensor,
+    plan,
+    tensor_kinds,
+)
+from merino_edge.formats.weights import check_names
+
+BITS = {Q8: 8, Q4: 4}
+
+
+def pack(
+    path: str,
+    architecture: Architecture,
+    tensors: Mapping[str, np.ndarray],
+    precision: str,
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> None:
+    """Write a model file, atomically.
+
+    Args:
+        path: The file.
+        architecture: The decoder.
+        tensors: Name -> array, as ``formats.weights.weight_shapes`` lists them.
+        precision: "fp32", "int8" or "int4", for the matrices.
+        on_progress: Told which tensor is being written.
+
+    Raises:
+        FormatError: A tensor is missing or has another shape.
+        SpecError: A weight is not finite, or too large for its precision.
+        OSError: The disk is full; the old file is untouched.
+    """
+    check_names({name: np.shape(tensors[name]) for name in tensors}, architecture, path)
+    layout = plan(architecture, tensor_kinds(architecture, precision))
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with open(part, "wb") as stream:
+            stream.write(layout.head)
+            for i, (name, place) in enumerate(layout.tensors.items()):
+                on_progress(f"packing tensor {i + 1} of {len(layout.tensors)}: {name}")
+                _write_tensor(stream, place, tensors[name])
+            stream.truncate(layout.file_bytes)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(part, 0o666 & ~jsonio.umask())
+        os.replace(part, path)
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def panels(quantised: Quantised) -> tuple[np.ndarray, np.ndarray]:
+    """Quants and scales in the order of the file.
+
+    Returns:
+        uint8 [panels, blocks, 512 or 256] and float16 [panels, blocks, 16].
+    """
+    n_out, n_blocks, _ = quantised.quants.shape
+    padding = -n_out % PANEL_ROWS
+    quants = np.pad(quantised.quants, ((0, padding), (0, 0), (0, 0)))
+    scales = np.pad(quantised.scales, ((0, padding), (0, 0)))
+    groups = quants.reshape(-1, PANEL_ROWS, n_blocks, 8, 4).transpose(0, 2, 3, 1, 4)
+    groups = groups.reshape(
+        -1, n_blocks, 8, 4 * PANEL_ROWS
+    )  # [panel, block, group, row and column]
+    scales = scales.reshape(-1, PANEL_ROWS, n_blocks).transpose(0, 2, 1)
+    if quantised.bits == 4:
+        nibbles = (groups + 8).astype(np.uint8)
+        groups = nibbles[:, :, :4] | nibbles[:, :, 4:] << 4
+    stored = np.ascontiguousarray(groups).view(np.uint8)
+    return stored.reshape(len(stored), n_blocks, -1), np.ascontiguousarray(scales)
+
+
+def _write_tensor(stream: BinaryIO, place: NativeTensor, array: np.ndarray) -> None:
+    stream.seek(place.offset)
+    if place.kind == F32:
+        stream.write(np.ascontiguousarray(array, dtype="<f4"))
+        return
+    quants, scales = panels(quantise(array, BITS[place.kind]))
+    stream.write(quants)
+    stream.write(scales.astype("<f2", copy=False))
