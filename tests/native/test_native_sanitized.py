@@ -1,4 +1,4 @@
-"""The C core under the address and undefined-behaviour sanitizers, and with every kernel checked."""
+"""The C core under sanitizers (address, undefined behaviour), and every kernel checked."""
 
 import pathlib
 import subprocess
