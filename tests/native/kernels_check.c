@@ -114,17 +114,45 @@ static int check_plain(uint32_t n_blocks) {
     return wrong;
 }
 
-static int check_floats(const me_kernels *k) {
+static int check_sums(const me_kernels *k, uint32_t n) { /* of integers: exact in any order */
+    enum { N = 5 };
     int wrong = 0;
-    for (uint32_t n = 0; n < 200; n++) {
-        float *a = malloc((n + 1) * sizeof *a), *b = malloc((n + 1) * sizeof *b), sum = 0;
-        for (uint32_t i = 0; i < n; i++) a[i] = (float)(random_bits() % 64), b[i] = (float)(i % 9);
-        for (uint32_t i = 0; i < n; i++) sum += a[i] * b[i];
-        wrong += k->dot(a, b, n) != sum;
-        k->add_scaled(b, a, 2.0f, n);
-        for (uint32_t i = 0; i < n; i++) wrong += b[i] != (float)(i % 9) + 2.0f * a[i];
-        free(a);
-        free(b);
+    float *x = malloc((n + 1) * sizeof *x), *rows_of = malloc((n * N + 1) * sizeof *x);
+    float *sum = malloc((n + 1) * sizeof *x), weights[N], dots[N];
+    for (uint32_t i = 0; i < n; i++) x[i] = (float)(random_bits() % 64);
+    for (uint32_t i = 0; i < n * N; i++) rows_of[i] = (float)(random_bits() % 64) - 32;
+    for (uint32_t i = 0; i < N; i++) weights[i] = (float)(i + 1);
+    k->dots(x, rows_of, N, n, dots);
+    k->weighted_sum(weights, rows_of, N, n, sum);
+    for (uint32_t row = 0; row < N; row++) {
+        float expected = 0;
+        for (uint32_t i = 0; i < n; i++) expected += x[i] * rows_of[row * n + i];
+        wrong += dots[row] != expected;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        float expected = 0;
+        for (uint32_t row = 0; row < N; row++) expected += weights[row] * rows_of[row * n + i];
+        wrong += sum[i] != expected;
+    }
+    free(x);
+    free(rows_of);
+    free(sum);
+    return wrong;
+}
+
+static int check_exponentials(const me_kernels *k) {
+    static const float EXTREMES[] = {-INFINITY, -1e30f, -87.5f, 88.0f, 0.0f, -0.0f, 1e-30f};
+    int wrong = 0;
+    float x[37], y[37];
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < 37; i++) x[i] = y[i] = (float)(random_bits() % 170000) * 1e-3f - 85.0f;
+        memcpy(x + round % 30, EXTREMES, sizeof EXTREMES);
+        memcpy(y, x, sizeof x);
+        k->exponentials(y, 37, 0.0f, 1.0f);
+        for (int i = 0; i < 37; i++) {
+            double exact = exp(x[i] < -87.0f ? -87.0 : x[i]);
+            wrong += !(fabs(y[i] - exact) <= 4e-7 * exact);
+        }
     }
     return wrong;
 }
@@ -140,7 +168,8 @@ int main(void) {
         int before = wrong;
         for (size_t j = 0; j < sizeof SHAPES / sizeof *SHAPES; j++)
             wrong += check_shape(k, SHAPES[j][0], SHAPES[j][1]);
-        wrong += check_floats(k);
+        for (uint32_t n = 0; n < 200; n++) wrong += check_sums(k, n);
+        wrong += check_exponentials(k);
         printf("%s: %d differences\n", k->name, wrong - before);
     }
     free(quants);

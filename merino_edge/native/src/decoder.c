@@ -123,7 +123,7 @@ static void add_positions(const worker *w, uint32_t width) {
     me_share tokens = share_of(w, w->s->n_tokens);
     for (uint32_t t = tokens.begin; t < tokens.end; t++) {
         const float *row = w->m->pos_embed + (size_t)(w->s->position + t) * width;
-        w->s->kernels->add_scaled(x_row(w, t), row, 1.0f, width);
+        for (uint32_t i = 0; i < width; i++) x_row(w, t)[i] += row[i];
     }
     meet(w);
 }
@@ -164,10 +164,9 @@ static void attend(const worker *w, const float *query, const float *keys, const
                    uint32_t n, uint32_t d, float *out) {
     const me_kernels *k = w->s->kernels;
     float *scores = w->s->scores + (size_t)w->thread * w->s->context_len;
-    for (uint32_t i = 0; i < n; i++) scores[i] = k->dot(query, keys + (size_t)i * d, d);
-    me_softmax(scores, n, 1.0f / sqrtf((float)d));
-    memset(out, 0, d * sizeof(float));
-    for (uint32_t i = 0; i < n; i++) k->add_scaled(out, values + (size_t)i * d, scores[i], d);
+    k->dots(query, keys, n, d, scores);
+    me_softmax(scores, n, 1.0f / sqrtf((float)d), k);
+    k->weighted_sum(scores, values, n, d, out);
 }
 
 static void attend_all(const worker *w, const me_block *b, const float *keys,
@@ -197,7 +196,7 @@ static void activate(const worker *w, const me_block *b) {
         uint32_t t = i / down->n_blocks, block = i % down->n_blocks;
         uint32_t begin = block * ME_COLUMNS;
         uint32_t end = b->d_ff - begin < ME_COLUMNS ? b->d_ff : begin + ME_COLUMNS;
-        me_activate(&w->m->config, z_row(w, t), b->d_ff, begin, end);
+        me_activate(&w->m->config, w->s->kernels, z_row(w, t), b->d_ff, begin, end);
         memcpy(y_row(w, t) + begin, z_row(w, t) + begin, (end - begin) * sizeof(float));
         if (down->kind != ME_F32)
             me_quantise_blocks(y_row(w, t), b->d_ff, block, block + 1, &w->s->rows[t]);

@@ -29,7 +29,12 @@ typedef struct {
     const char *name;
     me_panel_kernel q8, q4;
     float (*dot)(const float *a, const float *b, uint32_t n);
-    void (*add_scaled)(float *out, const float *x, float scale, uint32_t n); /* out += scale x */
+    /* out[i] = x . rows[i], for rows [n_rows, n] */
+    void (*dots)(const float *x, const float *rows, uint32_t n_rows, uint32_t n, float *out);
+    /* out = sum of weights[i] rows[i], for rows [n_rows, n] */
+    void (*weighted_sum)(const float *weights, const float *rows, uint32_t n_rows, uint32_t n,
+                         float *out);
+    void (*exponentials)(float *x, uint32_t n, float shift, float scale); /* e^(scale (x - shift)) */
 } me_kernels;
 
 extern const me_kernels me_kernels_plain;

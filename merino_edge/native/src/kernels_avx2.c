@@ -89,5 +89,5 @@ LANES_TARGET static void avx2_q4(const me_panel *panel, const me_row *rows, uint
     }
 }
 
-const me_kernels me_kernels_avx2 = {"avx2", avx2_q8, avx2_q4, lanes_dot, lanes_add_scaled};
+const me_kernels me_kernels_avx2 = {"avx2", avx2_q8, avx2_q4, LANES_KERNELS};
 #endif

@@ -53,4 +53,4 @@ static void plain_q4(const me_panel *panel, const me_row *rows, uint32_t n_rows,
     for (uint32_t i = 0; i < n_rows; i++) one_row(panel, &rows[i], block_q4, 256, out[i]);
 }
 
-const me_kernels me_kernels_plain = {"plain", plain_q8, plain_q4, lanes_dot, lanes_add_scaled};
+const me_kernels me_kernels_plain = {"plain", plain_q8, plain_q4, LANES_KERNELS};

@@ -18,40 +18,41 @@ static int32_t bits_of(float x) {
     return bits;
 }
 
-/* e^x within 2 ulp; 0 below -87, and about e^88 above 88. e^x = 2^k e^r, |r| <= log(2) / 2. */
-static inline float exponential(float x) {
-    float bounded = x < -87.0f ? -87.0f : x;
-    bounded = bounded > 88.0f ? 88.0f : bounded;
-    float shifted = bounded * 1.44269504f + ROUND;
-    float k = shifted - ROUND;
-    float r = bounded - k * 0.693359375f + k * 2.12194440e-4f;
-    float tail = 1.9875691500e-4f;
-    tail = tail * r + 1.3981999507e-3f;
-    tail = tail * r + 8.3334519073e-3f;
-    tail = tail * r + 4.1665795894e-2f;
-    tail = tail * r + 1.6666665459e-1f;
-    tail = tail * r + 5.0000001201e-1f;
-    float e_r = tail * r * r + r + 1.0f, power;
-    int32_t power_bits = (bits_of(shifted) - bits_of(ROUND) + 127) * (1 << 23);
-    memcpy(&power, &power_bits, sizeof power);
-    return e_r * power;
+/* x <- x / (1 + e^(-u)), for as many u as a block has columns. */
+static void times_sigmoid(const me_kernels *kernels, float *x, float *u, uint32_t n) {
+    kernels->exponentials(u, n, 0.0f, -1.0f);
+    for (uint32_t i = 0; i < n; i++) x[i] /= 1.0f + u[i];
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-
-static inline float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678f)); }
-
-/* 0.5 (1 + tanh(u)) is sigmoid(2 u). */
-static inline float gelu_tanh(float x) {
-    return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
+static void silu(const me_kernels *kernels, float *x, uint32_t n) {
+    float u[ME_COLUMNS];
+    memcpy(u, x, n * sizeof(float));
+    times_sigmoid(kernels, x, u, n);
 }
 
-void me_activate(const me_config *config, float *x, uint32_t n_ff, uint32_t begin, uint32_t end) {
+/* 0.5 (1 + tanh(v)) is the sigmoid of 2 v. */
+static void gelu_tanh(const me_kernels *kernels, float *x, uint32_t n) {
+    float u[ME_COLUMNS];
+    for (uint32_t i = 0; i < n; i++)
+        u[i] = 1.59576912f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+    times_sigmoid(kernels, x, u, n);
+}
+
+static void gelu(float *x, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) x[i] = 0.5f * x[i] * (1.0f + erff(x[i] * 0.70710678f));
+}
+
+static void relu(float *x, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) x[i] = x[i] > 0 ? x[i] : 0;
+}
+
+void me_activate(const me_config *config, const me_kernels *kernels, float *x, uint32_t n_ff,
+                 uint32_t begin, uint32_t end) {
     switch (config->activation) {
-    case ME_GELU: for (uint32_t i = begin; i < end; i++) x[i] = gelu(x[i]); break;
-    case ME_GELU_TANH: for (uint32_t i = begin; i < end; i++) x[i] = gelu_tanh(x[i]); break;
-    case ME_RELU: for (uint32_t i = begin; i < end; i++) x[i] = x[i] > 0 ? x[i] : 0; break;
-    default: for (uint32_t i = begin; i < end; i++) x[i] *= sigmoid(x[i]);
+    case ME_GELU: gelu(x + begin, end - begin); break;
+    case ME_GELU_TANH: gelu_tanh(kernels, x + begin, end - begin); break;
+    case ME_RELU: relu(x + begin, end - begin); break;
+    default: silu(kernels, x + begin, end - begin);
     }
     if (config->gated_ffn)
         for (uint32_t i = begin; i < end; i++) x[i] *= x[i + n_ff];
@@ -72,10 +73,10 @@ void me_norm_row(const me_config *config, const me_norm *norm, const me_kernels 
         for (uint32_t i = 0; i < n; i++) out[i] += norm->bias[i];
 }
 
-void me_softmax(float *x, uint32_t n, float scale) {
+void me_softmax(float *x, uint32_t n, float scale, const me_kernels *kernels) {
     float most = x[0], sum = 0;
     for (uint32_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
-    for (uint32_t i = 0; i < n; i++) x[i] = exponential((x[i] - most) * scale);
+    kernels->exponentials(x, n, most, scale);
     for (uint32_t i = 0; i < n; i++) sum += x[i];
     for (uint32_t i = 0; i < n; i++) x[i] *= 1.0f / sum;
 }
