@@ -12,7 +12,7 @@ TORCH    ?= torch==2.13.0
 BIN   := .venv/bin
 PY    := $(BIN)/python
 BIN36 := .venv36/bin
-SOURCES := $(shell find merino_edge -name '*.py')
+SOURCES := $(shell find merino_edge -name '*.py' -o -name '*.[ch]')
 TYPED := $(addprefix merino_edge/,errors.py formats core search runtime cli)
 BOARD := $(addprefix merino_edge/,errors.py __init__.py __main__.py formats runtime cli) \
   $(addprefix tests/,py36 cuda_double tensorrt_double tensorrt_double_tests runtime/cuda runtime/engine)

@@ -3,16 +3,34 @@
 The one idea: the base install is what a board needs, and everything heavier is an extra. The
 version is read from the text of ``merino_edge/__init__.py``, since a build must not import what it
 builds. This file must run under setuptools 40 and pip 21.3.1, the newest that some boards have.
+
+The native decoder is C99 and knows nothing of Python, so it is no extension module: one call of the
+C compiler makes a shared library that any Python loads. Where that fails the install goes on.
 """
 
+import glob
 import os
 import re
+import subprocess
+import sys
+import sysconfig
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+from setuptools.command.develop import develop
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # before setuptools 70.1 it was in a package of its own
+    try:
+        from wheel.bdist_wheel import bdist_wheel
+    except ImportError:
+        bdist_wheel = None
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 OLD, NEW = '; python_version < "3.7"', '; python_version >= "3.7"'
 LINUX_X86 = '; sys_platform == "linux" and platform_machine == "x86_64"'
+LIBRARY = os.path.join("merino_edge", "native", "lib", "libmerino_edge.so")
 ONNXRUNTIME = ["onnxruntime==1.10.0" + OLD, "onnxruntime>=1.10" + NEW]
 
 
@@ -20,6 +38,65 @@ def text_of(name):
     """A file beside this one."""
     with open(os.path.join(ROOT, name), encoding="utf-8") as stream:
         return stream.read()
+
+
+def build_library(folder):
+    """Compile the native decoder into a tree; True if that went well."""
+    native, output = os.path.join(ROOT, "merino_edge", "native"), os.path.join(folder, LIBRARY)
+    sources = sorted(glob.glob(os.path.join(native, "src", "*.c")))
+    command = [os.environ.get("CC", "cc"), "-O3", "-std=c99", "-fPIC", "-shared", "-pthread"]
+    command += ["-I" + os.path.join(native, "include")] + sources + ["-lm", "-o", output + ".new"]
+    os.makedirs(os.path.dirname(output), exist_ok=True)
+    try:
+        subprocess.check_call(command)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.stderr.write("warning: no native decoder, others take over: {}\n".format(error))
+        return False
+    os.replace(output + ".new", output)  # a process may have the old one mapped
+    return True
+
+
+class BuildPy(build_py):
+    """Also compiles, into the build folder or, for an editable install, into the checkout."""
+
+    library = None
+
+    def run(self):
+        """Copy the modules, then compile."""
+        build_py.run(self)
+        folder = ROOT if getattr(self, "editable_mode", False) else self.build_lib
+        if build_library(folder):
+            self.library = os.path.join(folder, LIBRARY)
+
+    def get_outputs(self, include_bytecode=1):
+        """What was made, for the list that an uninstall follows."""
+        made = build_py.get_outputs(self, include_bytecode)
+        return made + [self.library] if self.library else made
+
+
+class Develop(develop):
+    """Editable installs before setuptools 64 do not pass by build_py."""
+
+    def run(self):
+        """Install, then compile."""
+        develop.run(self)
+        build_library(ROOT)
+
+
+COMMANDS = {"build_py": BuildPy, "develop": Develop}
+if bdist_wheel is not None:
+
+    class BdistWheel(bdist_wheel):
+        """With the library in it, a wheel is for one kind of machine, though for every Python."""
+
+        def get_tag(self):
+            """("py3", "none", "any") without the library."""
+            python, abi, platform = bdist_wheel.get_tag(self)
+            if platform == "any" and self.get_finalized_command("build_py").library:
+                platform = re.sub("[-.]", "_", sysconfig.get_platform())
+            return python, abi, platform
+
+    COMMANDS["bdist_wheel"] = BdistWheel
 
 
 setup(
@@ -31,6 +108,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.6",
     packages=find_packages(include=["merino_edge", "merino_edge.*"]),
+    package_data={"merino_edge": ["native/include/*.h"]},
+    cmdclass=COMMANDS,
     install_requires=[
         "numpy>=1.19.4,<1.20" + OLD,
         "numpy>=1.19.4" + NEW,

@@ -121,6 +121,20 @@ def tiny_bundle(path, architecture=None, seed=0, context_len=None, tokenizer=Tru
     return path
 
 
+def native_bundle(path, architecture=None, seed=0, precision="int8"):
+    """As ``tiny_bundle``, with the weights packed for the native decoder instead."""
+    from merino_edge.export.native_pack import pack  # a workstation's
+
+    path = tiny_bundle(path, architecture, seed)
+    bundle = bundles.Bundle.open(path)
+    a = bundle.manifest.architecture
+    os.remove(bundle.file("weights"))
+    pack(os.path.join(path, "model.merino"), a, random_tensors(a, seed), precision)
+    roles = {"model.merino": "native", "tokenizer.json": "tokenizer"}
+    edit_manifest(path, precision=precision, files=bundles.file_entries(path, roles))
+    return path
+
+
 def edit_manifest(path, **fields):
     """Write other fields into a bundle's manifest, as somebody with an editor could."""
     manifest_path = os.path.join(str(path), bundles.MANIFEST)

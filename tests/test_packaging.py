@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 
@@ -56,30 +57,90 @@ def package_files():
     return {name for name in source_files() if name.startswith("merino_edge/")}
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """Folder with the wheel and the source archive, built from a copy of the checkout."""
-    folder = tmp_path_factory.mktemp("build")
+def wheel_files():
+    """What a wheel holds of them: the modules, and the header for who links the library."""
+    return {
+        name for name in package_files() if name.endswith((".py", ".h")) and "/src/" not in name
+    }
+
+
+def build_both(folder, compiler):
+    """The wheel and the source archive, from a copy of the checkout; gives the wheel."""
     for name in source_files():
         target = folder / "checkout" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
     build = "from setuptools import build_meta as b; b.build_wheel('..'); b.build_sdist('..')"
     done = subprocess.run(
-        [sys.executable, "-c", build], cwd=folder / "checkout", capture_output=True, text=True
+        [sys.executable, "-c", build],
+        cwd=folder / "checkout",
+        env={**os.environ, "CC": compiler},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
-    return folder
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The wheel that is built where there is no C compiler; the source archive is beside it."""
+    return build_both(tmp_path_factory.mktemp("build"), "no-such-compiler")
+
+
+@pytest.fixture(scope="module")
+def built_with_library(tmp_path_factory):
+    """The wheel that is built where there is one."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler here (cc)")
+    return build_both(tmp_path_factory.mktemp("build"), "cc")
 
 
 def test_wheel_holds_the_package_and_nothing_else(built):
-    with zipfile.ZipFile(built / f"merino_edge-{__version__}-py3-none-any.whl") as wheel:
+    with zipfile.ZipFile(built) as wheel:
         names = set(wheel.namelist())
-    assert {name for name in names if ".dist-info/" not in name} == package_files()
+    assert {name for name in names if ".dist-info/" not in name} == wheel_files()
+
+
+def test_without_a_compiler_the_wheel_is_for_every_machine(built):
+    assert built.name == f"merino_edge-{__version__}-py3-none-any.whl"
+
+
+def test_with_a_compiler_the_wheel_holds_the_library_and_says_for_which_machine(built_with_library):
+    platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert built_with_library.name == f"merino_edge-{__version__}-py3-none-{platform}.whl"
+    with zipfile.ZipFile(built_with_library) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert names == wheel_files() | {"merino_edge/native/lib/libmerino_edge.so"}
+
+
+def test_the_installed_library_is_found_beside_the_package_and_answers(
+    built_with_library, tmp_path
+):
+    with zipfile.ZipFile(built_with_library) as wheel:
+        wheel.extractall(tmp_path)
+    code = (
+        "from merino_edge.runtime.native_library import NativeLibrary as N;"
+        "print(N().path, N().call.me_abi_version())"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "MERINO_EDGE_NATIVE"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [
+        str(tmp_path / "merino_edge/native/lib/libmerino_edge.so"),
+        "1",
+    ]
 
 
 def test_wheel_names_its_command_its_licence_and_its_pythons(built):
-    with zipfile.ZipFile(built / f"merino_edge-{__version__}-py3-none-any.whl") as wheel:
+    with zipfile.ZipFile(built) as wheel:
         info = f"merino_edge-{__version__}.dist-info/"
         metadata = wheel.read(info + "METADATA").decode("utf-8")
         entry_points = wheel.read(info + "entry_points.txt").decode("utf-8")
@@ -90,7 +151,7 @@ def test_wheel_names_its_command_its_licence_and_its_pythons(built):
 
 
 def test_source_archive_holds_the_package_and_its_papers(built):
-    with tarfile.open(built / f"merino_edge-{__version__}.tar.gz") as archive:
+    with tarfile.open(built.parent / f"merino_edge-{__version__}.tar.gz") as archive:
         found = {each.name.partition("/")[2] for each in archive.getmembers() if each.isfile()}
     assert {name for name in found if ".egg-info/" not in name} == package_files() | SHIPPED_BESIDE
 

@@ -85,8 +85,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="auto",
-        choices=("auto", "tensorrt", "tensorrt-rtx", "ort", "reference"),
-        help="auto (the fastest that works); ort is ONNX Runtime, reference numpy, slow (auto)",
+        choices=("auto", "tensorrt", "tensorrt-rtx", "native", "ort", "reference"),
+        help="auto: the fastest that works; native: our own decoder; ort: ONNX Runtime; "
+        "reference: numpy, slow (auto)",
     )
     parser.add_argument(
         "--threads", type=positive_int, default=None, help="CPU threads (all cores)"

@@ -14,7 +14,7 @@ from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.session import GenerationSession
 from merino_edge.runtime.tokenizer import Tokenizer
 
-BACKENDS = ("auto", "tensorrt", "tensorrt-rtx", "ort", "reference")
+BACKENDS = ("auto", "tensorrt", "tensorrt-rtx", "native", "ort", "reference")
 Note = Callable[[str], None]
 NOTE_EVERY_S = 5.0
 
@@ -53,6 +53,8 @@ def _open_backend(bundle: Bundle, name: str, threads: Optional[int], note: Note)
         raise UsageError("there is no backend '{}'; choose {}.".format(name, ", ".join(BACKENDS)))
     if name == "auto":
         return _best(bundle, threads, note)
+    if name == "native":
+        return _native(bundle, threads)
     if name == "ort":
         return _ort(bundle, threads)
     if name == "reference":
@@ -66,6 +68,8 @@ def _best(bundle: Bundle, threads: Optional[int], note: Note) -> Backend:
     if bundle.manifest.engine is not None:
         openers.append(lambda: _engine(bundle, None, note))
     why = "the bundle holds no ONNX graph."
+    if optional_file(bundle, "native") is not None:
+        openers.append(lambda: _native(bundle, threads))
     if optional_file(bundle, "onnx") is not None:
         openers.append(lambda: _ort(bundle, threads))
     for opener in openers:
@@ -90,6 +94,12 @@ def _engine(bundle: Bundle, name: Optional[str], note: Note) -> Backend:
             "a bundle for '{}' runs on {}, not on {}.".format(bundle.manifest.target, kind, name)
         )
     return make.open_backend(bundle, note, _every(NOTE_EVERY_S, note))
+
+
+def _native(bundle: Bundle, threads: Optional[int]) -> Backend:
+    from merino_edge.runtime.backends.native import NativeBackend
+
+    return NativeBackend(bundle, threads)
 
 
 def _ort(bundle: Bundle, threads: Optional[int]) -> Backend:

@@ -1,1 +1,1 @@
-"""One file a backend: the numpy reference, ONNX Runtime."""
+"""One file a backend: the numpy reference, ONNX Runtime, TensorRT, the native decoder."""

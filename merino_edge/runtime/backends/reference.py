@@ -13,9 +13,10 @@ import math
 import numpy as np
 
 from merino_edge.formats.architecture import Architecture, BlockSpec
-from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.bundle import Bundle, optional_file
 from merino_edge.formats.weights import check_names
 from merino_edge.runtime.backend import Backend
+from merino_edge.runtime.native_map import native_tensors
 from merino_edge.runtime.weights_map import Tensors, map_tensors
 
 
@@ -23,7 +24,8 @@ class ReferenceBackend(Backend):
     """The numpy decoder of a bundle.
 
     Args:
-        bundle: An opened bundle with a "weights" file.
+        bundle: An opened bundle with a "weights" file, or a "native" one: of that it takes what the
+            rounded weights stand for.
         dtype: "float32", or "float64" to bound the rounding of others.
 
     Raises:
@@ -40,9 +42,7 @@ class ReferenceBackend(Backend):
         super().__init__(
             manifest.kv_cache.context_len, self._architecture.vocab_size, 0, description
         )
-        path = bundle.file("weights")
-        self._tensors = map_tensors(path, dtype)
-        check_names({n: t.shape for n, t in self._tensors.items()}, self._architecture, path)
+        self._tensors = _stored_tensors(bundle, dtype)
         self._ids = np.zeros(self.context_len, dtype=np.int32)
 
     def _forward(self, input_ids: np.ndarray, all_logits: bool) -> np.ndarray:
@@ -53,6 +53,16 @@ class ReferenceBackend(Backend):
 
     def _release(self) -> None:
         self._tensors = {}
+
+
+def _stored_tensors(bundle: Bundle, dtype: str) -> Tensors:
+    architecture, native = bundle.manifest.architecture, optional_file(bundle, "native")
+    if native is not None:
+        return native_tensors(native, architecture, dtype)
+    path = bundle.file("weights")
+    tensors = map_tensors(path, dtype)
+    check_names({n: t.shape for n, t in tensors.items()}, architecture, path)
+    return tensors
 
 
 def decoder_logits(a: Architecture, w: Tensors, ids: np.ndarray, n_rows: int) -> np.ndarray:

@@ -1,0 +1,96 @@
+"""The native decoder behind the seam of a backend: our C core on the CPU, over ctypes.
+
+The one idea: C reads the ids and writes the logits at the addresses of numpy's own buffers, taken
+once, so that a step makes no array and copies nothing. The core counts the tokens that it has read
+as well; where an interruption came between its count and ours, the session must begin anew.
+"""
+
+from typing import Optional
+
+import numpy as np
+
+from merino_edge.errors import SessionError, UnsupportedError
+from merino_edge.formats.bundle import Bundle, optional_file
+from merino_edge.runtime.backend import Backend
+from merino_edge.runtime.native_library import NativeLibrary, default_threads
+
+
+class NativeBackend(Backend):
+    """Runs ``model.merino`` of a bundle.
+
+    Args:
+        bundle: An opened bundle.
+        threads: CPU threads; None for one a core that this process may use.
+        library: An opened library; None for the one that was installed.
+
+    Raises:
+        UnsupportedError: The bundle holds no native file.
+        MissingDependencyError: The library was not built here.
+        FormatError: The file is damaged.
+        DeviceMemoryError: The session does not fit.
+        UsageError: More threads than it takes.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: Optional[int] = None,
+        library: Optional[NativeLibrary] = None,
+    ):
+        path = optional_file(bundle, "native")
+        if path is None:
+            raise UnsupportedError(
+                "the bundle holds no file for the native decoder.",
+                hint="merino-edge build --target host --precision int8 CHECKPOINT -o bundle/",
+            )
+        self._library = library or NativeLibrary()
+        self._model = self._library.open_model(path)
+        spec, n_threads = bundle.manifest.kv_cache, threads or default_threads()
+        try:
+            self._session = self._library.open_session(self._model, spec.context_len, n_threads)
+        except Exception:
+            self._library.call.me_close(self._model)
+            raise
+        info = self._library.info(self._model)
+        description = "native decoder, {} kernels, {} thread{}".format(
+            info.kernels.decode("ascii"), n_threads, "" if n_threads == 1 else "s"
+        )
+        cache_bytes = spec.context_len * spec.bytes_per_token
+        super().__init__(spec.context_len, info.vocab_size, cache_bytes, description)
+        self._last_logits = np.empty((1, self.vocab_size), dtype=np.float32)
+        self._last_address = self._last_logits.ctypes.data
+
+    def _forward(self, input_ids: np.ndarray, all_logits: bool) -> np.ndarray:
+        self._agree_on_position()
+        if input_ids.size == 1:
+            status = self._library.call.me_step(
+                self._session, int(input_ids[0]), self._last_address
+            )
+            self._library.check(status)
+            return self._last_logits
+        logits, address = self._last_logits, self._last_address
+        if all_logits:
+            logits = np.empty((input_ids.size, self.vocab_size), dtype=np.float32)
+            address = logits.ctypes.data
+        status = self._library.call.me_prefill(
+            self._session, input_ids.ctypes.data, input_ids.size, len(logits), address
+        )
+        self._library.check(status)
+        return logits
+
+    def _agree_on_position(self) -> None:
+        if self.position == 0:
+            self._library.call.me_reset(self._session)
+        elif self._library.call.me_position(self._session) != self.position:
+            raise SessionError(
+                "the native decoder was interrupted: it read more than {} tokens.".format(
+                    self.position
+                ),
+                hint="call reset(), and begin the text again.",
+            )
+
+    def _release(self) -> None:
+        self._library.call.me_session_close(self._session)
+        self._library.call.me_close(self._model)
