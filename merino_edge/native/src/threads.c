@@ -8,9 +8,9 @@
 #define _POSIX_C_SOURCE 200809L
 #include "threads.h"
 
-/* Some 50 us. Then sleep, rather than sched_yield: with more threads than processors a yield gives
+/* Some 20 us. Then sleep, rather than sched_yield: with more threads than processors a yield gives
  * the whole time slice away, while the scheduler lets one that is woken run soon. */
-enum { SPINS = 4000 };
+enum { SPINS = 1000 };
 
 static uint32_t read_counter(const uint32_t *counter) {
     return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
