@@ -157,6 +157,25 @@ static int check_exponentials(const me_kernels *k) {
     return wrong;
 }
 
+static int check_softmax(const me_kernels *k, uint32_t n) {
+    int wrong = 0;
+    double most = -1e9, sum = 0;
+    float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y);
+    for (uint32_t i = 0; i < n; i++) {
+        x[i] = y[i] = (float)(random_bits() % 8000) * 0.01f - 40.0f;
+        most = x[i] > most ? x[i] : most;
+    }
+    for (uint32_t i = 0; i < n; i++) sum += exp((x[i] - most) * 0.25);
+    k->softmax(y, n, 0.25f);
+    for (uint32_t i = 0; i < n; i++) {
+        double exact = exp((x[i] - most) * 0.25) / sum;
+        wrong += !(fabs(y[i] - exact) <= 2e-6 * exact);
+    }
+    free(x);
+    free(y);
+    return wrong;
+}
+
 int main(void) {
     static const char *const NAMES[] = {"plain", "avx2", "avx512vnni", "neon", "neondot"};
     static const uint32_t SHAPES[][2] = {{1, 1},  {2, 3},  {3, 4},  {18, 1}, {18, 5},
@@ -169,6 +188,7 @@ int main(void) {
         for (size_t j = 0; j < sizeof SHAPES / sizeof *SHAPES; j++)
             wrong += check_shape(k, SHAPES[j][0], SHAPES[j][1]);
         for (uint32_t n = 0; n < 200; n++) wrong += check_sums(k, n);
+        for (uint32_t n = 1; n < 100; n++) wrong += check_softmax(k, n);
         wrong += check_exponentials(k);
         printf("%s: %d differences\n", k->name, wrong - before);
     }

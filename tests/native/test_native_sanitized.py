@@ -42,3 +42,10 @@ def test_a_damaged_file_is_refused_or_runs(tmp_path, damaged_files, make, kind):
     model.write_bytes(pack(make(), random_tensors(make(), 1), kind))
     report = run(damaged_files, model, tmp_path / "damaged.merino", 100)
     assert "refused" in report
+
+
+def test_threads_share_nothing_by_accident(tmp_path):
+    model = tmp_path / "model.merino"
+    model.write_bytes(pack(llama_architecture(), random_tensors(llama_architecture(), 1), Q4))
+    watched = program(tmp_path, "damaged_files", "-O1", "-g", "-fsanitize=thread")
+    assert "ran" in run(watched, model, tmp_path / "damaged.merino", 40)

@@ -165,7 +165,7 @@ static void attend(const worker *w, const float *query, const float *keys, const
     const me_kernels *k = w->s->kernels;
     float *scores = w->s->scores + (size_t)w->thread * w->s->context_len;
     k->dots(query, keys, n, d, scores);
-    me_softmax(scores, n, 1.0f / sqrtf((float)d), k);
+    k->softmax(scores, n, 1.0f / sqrtf((float)d));
     k->weighted_sum(scores, values, n, d, out);
 }
 

@@ -34,6 +34,7 @@ typedef struct {
     /* out = sum of weights[i] rows[i], for rows [n_rows, n] */
     void (*weighted_sum)(const float *weights, const float *rows, uint32_t n_rows, uint32_t n,
                          float *out);
+    void (*softmax)(float *x, uint32_t n, float scale); /* x <- softmax(scale x) */
     void (*exponentials)(float *x, uint32_t n, float shift, float scale); /* e^(scale (x - shift)) */
 } me_kernels;
 

@@ -94,5 +94,34 @@ LANES_TARGET static void lanes_exponentials(float *x, uint32_t n, float shift, f
     }
 }
 
+LANES_TARGET static inline float lanes_largest(const float *x, uint32_t n) {
+    float largest = x[0];
+    uint32_t i = 0;
+    if (n >= LANES) {
+        me_lanes most = lanes_at(x);
+        for (i = LANES; i + LANES <= n; i += LANES) {
+            me_lanes v = lanes_at(x + i);
+            me_int_lanes more = v > most;
+            most = (me_lanes)((more & (me_int_lanes)v) | (~more & (me_int_lanes)most));
+        }
+        largest = most[0];
+        for (int k = 1; k < LANES; k++) largest = most[k] > largest ? most[k] : largest;
+    }
+    for (; i < n; i++) largest = x[i] > largest ? x[i] : largest;
+    return largest;
+}
+
+LANES_TARGET static void lanes_softmax(float *x, uint32_t n, float scale) {
+    lanes_exponentials(x, n, lanes_largest(x, n), scale);
+    me_lanes sums = {0};
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) sums += lanes_at(x + i);
+    float sum = lanes_sum(sums);
+    for (; i < n; i++) sum += x[i];
+    float factor = 1.0f / sum;
+    for (i = 0; i < n; i++) x[i] *= factor;
+}
+
 /* The float half of a me_kernels. */
-#define LANES_KERNELS lanes_dot, lanes_dots, lanes_weighted_sum, lanes_exponentials
+#define LANES_KERNELS \
+    lanes_dot, lanes_dots, lanes_weighted_sum, lanes_softmax, lanes_exponentials

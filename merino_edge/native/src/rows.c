@@ -1,4 +1,4 @@
-/* Norms, activations, softmax, rotation, and the int8 form of a row: one row at a time, plain C
+/* Norms, activations, rotation, and the int8 form of a row: one row at a time, plain C
  * that the compiler turns into vector code.
  *
  * There is one such function for all instruction sets, so that every kernel gets the same int8. */
@@ -73,14 +73,6 @@ void me_norm_row(const me_config *config, const me_norm *norm, const me_kernels 
         for (uint32_t i = 0; i < n; i++) out[i] += norm->bias[i];
 }
 
-void me_softmax(float *x, uint32_t n, float scale, const me_kernels *kernels) {
-    float most = x[0], sum = 0;
-    for (uint32_t i = 1; i < n; i++) most = x[i] > most ? x[i] : most;
-    kernels->exponentials(x, n, most, scale);
-    for (uint32_t i = 0; i < n; i++) sum += x[i];
-    for (uint32_t i = 0; i < n; i++) x[i] *= 1.0f / sum;
-}
-
 void me_rotate(float *head, const float *cosines, const float *sines, uint32_t half) {
     for (uint32_t j = 0; j < half; j++) {
         float first = head[j], second = head[j + half];
@@ -90,11 +82,13 @@ void me_rotate(float *head, const float *cosines, const float *sines, uint32_t h
 }
 
 static void quantise_block(const float x[ME_COLUMNS], int8_t *q, float *scale, int32_t *sum) {
-    float most = 0;
+    int32_t most_bits = 0; /* sizes of floats order like their bits, and integers vectorise */
+    float most;
     for (int i = 0; i < ME_COLUMNS; i++) {
-        float size = fabsf(x[i]);
-        most = size > most ? size : most;
+        int32_t bits = bits_of(x[i]) & 0x7fffffff;
+        most_bits = bits > most_bits ? bits : most_bits;
     }
+    memcpy(&most, &most_bits, sizeof most);
     /* below this the inverse would overflow; such a block is zero */
     float inverse = most > 1e-30f ? 127.0f / most : 0.0f;
     int32_t total = 0;

@@ -12,8 +12,6 @@ void me_activate(const me_config *config, const me_kernels *kernels, float *x, u
 /* The int8 of some blocks of 32 of a row of n values; what lies behind the row counts as zero. */
 void me_quantise_blocks(const float *x, uint32_t n, uint32_t begin, uint32_t end,
                         const me_row *out);
-/* x <- softmax(scale x). */
-void me_softmax(float *x, uint32_t n, float scale, const me_kernels *kernels);
 /* Turns channel j of a head with channel j + half. */
 void me_rotate(float *head, const float *cosines, const float *sines, uint32_t half);
 /* Row i of a matrix, as floats. */
