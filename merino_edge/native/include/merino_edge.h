@@ -72,8 +72,8 @@ void me_reset(me_session *session);
  * tokens of the chunks before stay read, as me_position says. */
 void me_cancel(me_session *session);
 
-/* "plain", "avx2", "avx512vnni" or NULL for the best: process-wide, for tests, before a session is
- * opened. ME_ERROR_ARGUMENT if this machine lacks it. */
+/* "plain", "avx2", "avx512vnni", "neon", "neondot" or NULL for the best: process-wide, for tests,
+ * before a session is opened. ME_ERROR_ARGUMENT if this machine lacks it. */
 int me_use_kernels(const char *name);
 
 #ifdef __cplusplus

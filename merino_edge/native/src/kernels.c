@@ -3,6 +3,10 @@
 
 #include "kernels.h"
 
+#if defined(ME_HAS_NEONDOT) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 static const me_kernels *chosen; /* only me_use_kernels sets it */
 
 static int always(void) { return 1; }
@@ -17,6 +21,15 @@ static int has_vnni(void) {
     return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
 }
 #endif
+#if defined(ME_HAS_NEONDOT)
+static int has_dot(void) {
+#if defined(__linux__)
+    return (getauxval(AT_HWCAP) >> 20 & 1) != 0; /* HWCAP_ASIMDDP; old headers do not name it */
+#else
+    return 0;
+#endif
+}
+#endif
 
 static const struct {
     const me_kernels *kernels;
@@ -27,6 +40,12 @@ static const struct {
 #endif
 #if defined(__x86_64__)
     {&me_kernels_avx2, has_avx2},
+#endif
+#if defined(ME_HAS_NEONDOT)
+    {&me_kernels_neondot, has_dot},
+#endif
+#if defined(__aarch64__)
+    {&me_kernels_neon, always},
 #endif
     {&me_kernels_plain, always},
 };

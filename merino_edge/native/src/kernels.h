@@ -46,6 +46,13 @@ extern const me_kernels me_kernels_avx2;
 extern const me_kernels me_kernels_avx512vnni;
 #endif
 #endif
+#if defined(__aarch64__)
+extern const me_kernels me_kernels_neon;
+#if defined(__clang__) || __GNUC__ >= 8
+#define ME_HAS_NEONDOT 1
+extern const me_kernels me_kernels_neondot;
+#endif
+#endif
 
 const me_kernels *me_kernels_in_use(void);
 const me_kernels *me_kernels_named(const char *name); /* NULL if this machine lacks them */

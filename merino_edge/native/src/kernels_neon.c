@@ -1,0 +1,122 @@
+/* NEON, with and without the dot product of ARMv8.2: a register is 4 rows x 4 columns.
+ *
+ * Here both factors are signed. Without the dot product, int8 products are added in int16: two of
+ * Q8 fit (2 * 128 * 127 < 32768), and for Q4, within -8..7, all eight of a block do. Lanes hold
+ * half a row each until the end, when neighbours are added. */
+#include "kernels.h"
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+
+#define LANES 4
+#define LANES_TARGET
+#include "lanes.h"
+
+#if defined(__clang__)
+#define DOT_TARGET __attribute__((target("dotprod")))
+#elif defined(ME_HAS_NEONDOT)
+#define DOT_TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/* Four activations, in every row's place. */
+static inline int8x16_t four(const int8_t *x) {
+    int32_t word;
+    memcpy(&word, x, sizeof word);
+    return vreinterpretq_s8_s32(vdupq_n_s32(word));
+}
+
+static inline int8x16_t group_q8(const uint8_t *quants, int group) {
+    return vreinterpretq_s8_u8(vld1q_u8(quants + group * 64));
+}
+
+static inline int8x16_t group_q4(const uint8_t *quants, int group) {
+    uint8x16_t pair = vld1q_u8(quants + group % 4 * 64);
+    uint8x16_t q = group < 4 ? vandq_u8(pair, vdupq_n_u8(15)) : vshrq_n_u8(pair, 4);
+    return vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(8));
+}
+
+/* The integers of one block for 4 rows; quants points at their first group. */
+typedef int32x4_t (*quarter_kernel)(const uint8_t *quants, const int8_t *x);
+
+static inline int32x4_t quarter_q8(const uint8_t *quants, const int8_t *x) {
+    int32x4_t first = vdupq_n_s32(0), second = first;
+    for (int g = 0; g < 8; g += 2) {
+        int8x16_t q = group_q8(quants, g), y = four(x + g * 4);
+        int8x16_t r = group_q8(quants, g + 1), z = four(x + g * 4 + 4);
+        int16x8_t low = vmull_s8(vget_low_s8(q), vget_low_s8(y));
+        int16x8_t high = vmull_high_s8(q, y);
+        first = vpadalq_s16(first, vmlal_s8(low, vget_low_s8(r), vget_low_s8(z)));
+        second = vpadalq_s16(second, vmlal_high_s8(high, r, z));
+    }
+    return vpaddq_s32(first, second);
+}
+
+static inline int32x4_t quarter_q4(const uint8_t *quants, const int8_t *x) {
+    int16x8_t first = vdupq_n_s16(0), second = first;
+    for (int g = 0; g < 8; g++) {
+        int8x16_t q = group_q4(quants, g), y = four(x + g * 4);
+        first = vmlal_s8(first, vget_low_s8(q), vget_low_s8(y));
+        second = vmlal_high_s8(second, q, y);
+    }
+    return vpaddq_s32(vpaddlq_s16(first), vpaddlq_s16(second));
+}
+
+INLINE float32x4_t scaled(float32x4_t total, int32x4_t sum, const uint16_t *scales, float x_scale) {
+    float32x4_t scale = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(scales)));
+    return vfmaq_f32(total, vcvtq_f32_s32(sum), vmulq_n_f32(scale, x_scale));
+}
+
+INLINE void multiply(const me_panel *panel, const me_row *rows, uint32_t n_rows,
+                     float (*out)[ME_PANEL], size_t block_bytes, quarter_kernel quarter) {
+    for (uint32_t i = 0; i < n_rows; i++) {
+        float32x4_t total[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
+        for (size_t b = 0; b < panel->n_blocks; b++)
+            for (int k = 0; k < 4; k++) {
+                int32x4_t sum = quarter(panel->quants + b * block_bytes + k * 16,
+                                        rows[i].q + b * ME_COLUMNS);
+                const uint16_t *scales = panel->scales + b * ME_PANEL + k * 4;
+                total[k] = scaled(total[k], sum, scales, rows[i].scale[b]);
+            }
+        for (int k = 0; k < 4; k++) vst1q_f32(out[i] + k * 4, total[k]);
+    }
+}
+
+static void neon_q8(const me_panel *panel, const me_row *rows, uint32_t n_rows,
+                    float (*out)[ME_PANEL]) {
+    multiply(panel, rows, n_rows, out, 512, quarter_q8);
+}
+
+static void neon_q4(const me_panel *panel, const me_row *rows, uint32_t n_rows,
+                    float (*out)[ME_PANEL]) {
+    multiply(panel, rows, n_rows, out, 256, quarter_q4);
+}
+
+const me_kernels me_kernels_neon = {"neon", neon_q8, neon_q4, LANES_KERNELS};
+
+#if defined(ME_HAS_NEONDOT)
+DOT_TARGET static inline int32x4_t dot_quarter_q8(const uint8_t *quants, const int8_t *x) {
+    int32x4_t sum = vdupq_n_s32(0);
+    for (int g = 0; g < 8; g++) sum = vdotq_s32(sum, group_q8(quants, g), four(x + g * 4));
+    return sum;
+}
+
+DOT_TARGET static inline int32x4_t dot_quarter_q4(const uint8_t *quants, const int8_t *x) {
+    int32x4_t sum = vdupq_n_s32(0);
+    for (int g = 0; g < 8; g++) sum = vdotq_s32(sum, group_q4(quants, g), four(x + g * 4));
+    return sum;
+}
+
+DOT_TARGET static void dot_q8(const me_panel *panel, const me_row *rows, uint32_t n_rows,
+                              float (*out)[ME_PANEL]) {
+    multiply(panel, rows, n_rows, out, 512, dot_quarter_q8);
+}
+
+DOT_TARGET static void dot_q4(const me_panel *panel, const me_row *rows, uint32_t n_rows,
+                              float (*out)[ME_PANEL]) {
+    multiply(panel, rows, n_rows, out, 256, dot_quarter_q4);
+}
+
+const me_kernels me_kernels_neondot = {"neondot", dot_q8, dot_q4, LANES_KERNELS};
+#endif
+#endif
