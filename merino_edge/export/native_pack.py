@@ -93,8 +93,8 @@ def panels(quantised: Quantised) -> tuple[np.ndarray, np.ndarray]:
 def _write_tensor(stream: BinaryIO, place: NativeTensor, array: np.ndarray) -> None:
     stream.seek(place.offset)
     if place.kind == F32:
-        stream.write(np.ascontiguousarray(array, dtype="<f4"))
+        stream.write(np.ascontiguousarray(array, dtype="<f4").data)
         return
     quants, scales = panels(quantise(array, BITS[place.kind]))
-    stream.write(quants)
-    stream.write(scales.astype("<f2", copy=False))
+    stream.write(quants.data)
+    stream.write(scales.astype("<f2", copy=False).data)

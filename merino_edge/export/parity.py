@@ -1,8 +1,9 @@
 """Is the exported file the model? Asked through the device's own session, before anyone gets it.
 
 Three implementations must agree on the same sequences: the torch model, the numpy reference
-that reads the bundle's weights, and ONNX Runtime on the bundle's graph with its cache written in
-place. The tolerance and its reason stand in ``runtime.verify``.
+that reads the bundle's weights, and what will run the bundle: ONNX Runtime on its graph, with its
+cache written in place, or the native decoder on its file. The tolerance and its reason stand in
+``runtime.verify``.
 """
 
 from typing import NamedTuple
@@ -10,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.bundle import Bundle, optional_file
 from merino_edge.model.transformer import MerinoLM
+from merino_edge.runtime.backend import Backend
+from merino_edge.runtime.backends.native import NativeBackend
 from merino_edge.runtime.backends.ort import OrtBackend
 from merino_edge.runtime.verify import (
     Agreement,
@@ -26,8 +29,8 @@ class Parity(NamedTuple):
 
     Attributes:
         golden_tokens: Greedy tokens that agreed with the torch model.
-        against_torch: Logits of ONNX Runtime and torch.
-        against_reference: Logits of ONNX Runtime and numpy.
+        against_torch: Logits of the exported decoder and torch.
+        against_reference: Logits of the exported decoder and numpy.
     """
 
     golden_tokens: int
@@ -40,6 +43,7 @@ def check_parity(bundle: Bundle, model: MerinoLM) -> Parity:
 
     Raises:
         ParityError: The first disagreement, with position, difference and tolerance.
+        MissingDependencyError: The native decoder was not built on this machine.
     """
     golden, precision = bundle.manifest.golden, bundle.manifest.precision
 
@@ -47,7 +51,8 @@ def check_parity(bundle: Bundle, model: MerinoLM) -> Parity:
     def torch_logits(ids: list[int]) -> np.ndarray:
         return model(torch.tensor([ids]))[0].numpy()
 
-    backend = OrtBackend(bundle)
+    is_native = optional_file(bundle, "native") is not None
+    backend: Backend = NativeBackend(bundle) if is_native else OrtBackend(bundle)
     try:
         return Parity(
             check_golden_tokens(backend, golden),

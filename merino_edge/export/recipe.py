@@ -3,12 +3,13 @@
 The one idea: targets differ in a handful of values, so a recipe is a row of them. TensorRT's rows
 take embeddings instead of ids (a table that is looked up and multiplied with lies in the engine
 twice, unless its rows are a multiple of 8) and a past of a few fixed lengths (shapes and addresses
-then stay, and a CUDA graph can be captured). Why these: benchmarks/tensorrt/README.md.
+then stay, and a CUDA graph can be captured). Why these: benchmarks/tensorrt/README.md. The native
+decoder's rows take no graph at all: its file holds the weights, rounded and laid out.
 """
 
 from dataclasses import dataclass, replace
 
-from merino_edge.errors import SpecError
+from merino_edge.errors import SpecError, UnsupportedError
 from merino_edge.export.graph import FP32_NODES
 from merino_edge.formats.engine_spec import EngineSpec, ShapeProfile, shape_profiles
 
@@ -20,7 +21,9 @@ class Recipe:
     """What a target's bundle is made of.
 
     Attributes:
-        precision: "fp32" or "fp16" (norms, softmax and logits are float32 in both).
+        precision: "fp32" or "fp16" (norms, softmax and logits are float32 in both); natively
+            "fp32", "int8" or "int4", of the matrices.
+        native: The bundle holds a file for the native decoder instead of a graph.
         chunk_len: Most new tokens in a call of an engine; 0 for a target without engines.
         max_logits: Most rows of logits in a call of an engine.
         looks_up: The graph takes ids and looks them up itself.
@@ -29,6 +32,7 @@ class Recipe:
     """
 
     precision: str = "fp32"
+    native: bool = False
     chunk_len: int = 0
     max_logits: int = 0
     looks_up: bool = True
@@ -39,7 +43,7 @@ class Recipe:
     @property
     def kv_dtype(self) -> str:
         """Of the cache."""
-        return {"fp32": "float32", "fp16": "float16"}[self.precision]
+        return "float16" if self.precision == "fp16" else "float32"
 
     def engine(self) -> EngineSpec | None:
         """What an engine is told; None for a target without engines."""
@@ -74,6 +78,7 @@ class Recipe:
 
 
 HOST = Recipe()
+NATIVE = Recipe(precision="int8", native=True)
 # 1 GiB is no burden on these; TensorRT 10 has cuBLAS and cuDNN off by itself.
 TENSORRT = Recipe(
     precision="fp16", chunk_len=128, max_logits=16, looks_up=False, workspace_bytes=1 << 30
@@ -81,7 +86,34 @@ TENSORRT = Recipe(
 # Larger workspaces get builds on a Nano killed (tensorrt_demos #253, #293); loading cuDNN takes
 # 241 to 412 MB of its memory (tensorrtx #1145, #1160) and brings nothing to a decoder.
 NANO = replace(TENSORRT, workspace_bytes=256 << 20, tactic_sources_off=("CUDNN",))
-RECIPES = {"host": HOST, "mock-nano": HOST, "nano": NANO, "orin-nano": TENSORRT, "rtx": TENSORRT}
+RECIPES = {
+    "host": HOST,
+    "mock-nano": HOST,
+    "nano": NANO,
+    "nano-cpu": NATIVE,
+    "orin-nano": TENSORRT,
+    "rtx": TENSORRT,
+}
+PRECISIONS = ("fp32", "fp16", "int8", "int4")
+
+
+def in_precision(recipe: Recipe, precision: str) -> Recipe:
+    """The recipe in another precision; whole numbers turn a graph on a CPU into a native file.
+
+    Raises:
+        UnsupportedError: There is no such bundle.
+    """
+    whole = precision in ("int8", "int4")
+    if recipe.chunk_len:
+        possible, takes = not whole, "fp16 or fp32"
+    else:
+        possible, takes = precision != "fp16", "fp32, int8 or int4"
+    if not possible:
+        raise UnsupportedError(
+            f"--precision {precision} is not for this target: it takes {takes}.",
+            hint="fp16 is for nano, orin-nano and rtx; int8 and int4 for host and nano-cpu.",
+        )
+    return replace(recipe, precision=precision, native=recipe.native or whole)
 
 
 def check_n_best(n_best: int, vocab_size: int) -> None:

@@ -158,7 +158,8 @@ class BundleManifest(NamedTuple):
         architecture: The decoder.
         n_params: Stored parameters, shared ones once.
         kv_cache: The cache.
-        files: Name inside the bundle -> checksum, size and role ("onnx", "weights", "tokenizer").
+        files: Name inside the bundle -> checksum, size and role ("onnx", "weights",
+            "native", "tokenizer").
         generation: Defaults.
         chat: How to write a conversation, or None for a plain language model.
         golden: Prompts that verify the bundle on any machine.

@@ -8,7 +8,7 @@ from merino_edge.core import targets
 from merino_edge.errors import FormatError, UnsupportedError, UsageError
 from merino_edge.export.bundler import Source, build_bundle
 from merino_edge.export.parity import Parity
-from merino_edge.export.recipe import RECIPES, Recipe
+from merino_edge.export.recipe import RECIPES, Recipe, in_precision
 from merino_edge.formats.architecture import Architecture, read_architecture
 from merino_edge.formats.bundle import Bundle
 from merino_edge.model.checkpoint import INFO, load_checkpoint
@@ -45,7 +45,7 @@ class BuildOptions:
 
     Attributes:
         context_len: Tokens that the cache holds.
-        precision: "fp16" or "fp32".
+        precision: "fp16", "fp32", "int8" or "int4".
         n_best: Largest logits that an engine gives as outputs of their own.
     """
 
@@ -83,13 +83,13 @@ def _recipe(target: str, options: BuildOptions) -> Recipe:
             hint="merino-edge build --target host CHECKPOINT -o bundle/",
         )
     recipe = RECIPES[target]
-    precision = options.precision or recipe.precision
-    if not recipe.chunk_len and (precision != recipe.precision or options.n_best):
+    if not recipe.chunk_len and options.n_best:
         raise UnsupportedError(
-            f"target '{target}' has {recipe.precision} and all logits only.",
-            hint="--precision and --best are for nano, orin-nano and rtx.",
+            f"target '{target}' has all logits only.",
+            hint="--best is for nano, orin-nano and rtx.",
         )
-    return replace(recipe, precision=precision, n_best=options.n_best)
+    recipe = in_precision(recipe, options.precision or recipe.precision)
+    return replace(recipe, n_best=options.n_best)
 
 
 def default_context_len(a: Architecture) -> int:

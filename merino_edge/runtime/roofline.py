@@ -7,12 +7,13 @@ matrix-vector product; it is fast with every numpy, and uses the threads that BL
 """
 
 import time
-from typing import NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from merino_edge.formats.bench_report import BenchReport, Roofline
-from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.bundle import Bundle, optional_file
+from merino_edge.formats.native_file import read_tensors
 from merino_edge.formats.weights import read_index
 
 BUFFER_BYTES = 256 << 20  # some times the largest cache of boards and desktops
@@ -62,16 +63,26 @@ def decode_bytes_per_token(bundle: Bundle, position: int) -> int:
     """Bytes that one token reads, as COUNTED says."""
     a = bundle.manifest.architecture
     lookups = {"pos_embed.weight"} if a.tie_embeddings else {"pos_embed.weight", "embed.weight"}
-    index = read_index(bundle.file("weights"))
     weights = sum(
-        entry.n_bytes // (entry.shape[0] if name in lookups else 1) for name, entry in index.items()
+        n_bytes // (n_rows if name in lookups else 1)
+        for name, (n_bytes, n_rows) in _stored(bundle).items()
     )
     return weights + position * bundle.manifest.kv_cache.bytes_per_token
 
 
 def weights_bytes(bundle: Bundle) -> int:
     """Stored tensors of a bundle, in bytes."""
-    return sum(entry.n_bytes for entry in read_index(bundle.file("weights")).values())
+    return sum(n_bytes for n_bytes, _ in _stored(bundle).values())
+
+
+def _stored(bundle: Bundle) -> Dict[str, Tuple[int, int]]:
+    """Name -> (bytes, rows) of every stored tensor, padding included."""
+    native = optional_file(bundle, "native")
+    if native is not None:
+        places = read_tensors(native, bundle.manifest.architecture)
+        return {name: (place.n_bytes, place.n_out) for name, place in places.items()}
+    index = read_index(bundle.file("weights"))
+    return {name: (entry.n_bytes, entry.shape[0]) for name, entry in index.items()}
 
 
 def _fraction(report: BenchReport, found: Roofline) -> Optional[float]:

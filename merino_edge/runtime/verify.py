@@ -21,7 +21,11 @@ from merino_edge.runtime.backends.reference import ReferenceBackend
 FP32_TOLERANCE = 2e-4
 # Half precision, ONNX Runtime with float32 sums (SmolLM2 and a random 63M decoder): 1.3e-3 against
 # float32 weights, 6e-4 against the same rounded weights. A GPU that sums in half is allowed more.
-TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": 1e-2}
+# Whole numbers: the native decoder also rounds activations to int8, the reference does not.
+# Measured against the same rounded weights: 0.04 (int8) and 0.06 (int4) for SmolLM2, 0.02 to 0.06
+# for tiny decoders, 0.13 once. A float32 bundle goes the same way through the cache and is held
+# tightly.
+TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": 1e-2, "int8": 0.2, "int4": 0.2}
 _HINT = "build the bundle again; if it persists, this backend computes wrongly here."
 REFERENCE_TOKENS = 48  # enough to pass a chunk border, short enough for a board's CPU
 

@@ -2,18 +2,20 @@
 
 Example:
   merino-edge build --target nano checkpoint/ -o bundle/
+  merino-edge build --target nano-cpu checkpoint/ -o bundle/
   merino-edge build --target host arch.json --random-weights -o speed-test/
   merino-edge build --config run.toml
   merino-edge build bundle/
   merino-edge build --target nano checkpoint/ --host user@board -o bundle/
 
-The first form exports a checkpoint. The second exports untrained weights, to measure speed and
-memory of an architecture before anyone trains it. The third runs all stages (search, train,
-export) as a TOML file says, skips what is up to date, and resumes what was interrupted. These
-belong to the workstation; before the bundle gets its name, ONNX Runtime, torch and a numpy
-reference must agree on its logits and tokens.
+The first form exports a checkpoint. The second does so for our own decoder on a CPU, with weights
+of 8 bits; on a workstation, `--target host --precision int8` or int4 make the same. The third
+exports untrained weights, to measure speed and memory of an architecture before anyone trains it.
+The fourth runs all stages (search, train, export) as a TOML file says, skips what is up to date,
+and resumes what was interrupted. These belong to the workstation; before the bundle gets its name,
+the runtime that it is for, torch and a numpy reference must agree on its logits and tokens.
 
-The fourth builds a TensorRT engine from a bundle: on the board, ahead of the first use. The fifth
+The fifth builds a TensorRT engine from a bundle: on the board, ahead of the first use. The sixth
 makes the bundle, copies it to the board over ssh, builds the engine there, and brings the report
 back. Whatever interrupts, `merino-edge build bundle/ --host user@board` goes on from there.
 """
@@ -33,7 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("source", nargs="?", help="a checkpoint folder, arch.json, or a bundle")
     parser.add_argument(
-        "--target", help="what the bundle is for: host, nano, orin-nano, rtx, mock-nano (host)"
+        "--target",
+        help="what the bundle is for: host, nano, nano-cpu, orin-nano, rtx, mock-nano (host)",
     )
     parser.add_argument("--config", metavar="RUN.TOML", help="run all stages as this file says")
     parser.add_argument(
@@ -45,7 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="tokens that the cache holds (the model's, at most 512)",
     )
     parser.add_argument(
-        "--precision", choices=("fp16", "fp32"), help="of weights and cache (the target's)"
+        "--precision",
+        choices=("fp16", "fp32", "int8", "int4"),
+        help="of the weights (the target's); int8 and int4 make a bundle for the native decoder",
     )
     parser.add_argument(
         "--best",

@@ -24,7 +24,7 @@ from merino_edge.cli import options
 from merino_edge.cli.machine import is_workstation, require_workstation
 from merino_edge.cli.output import Progress, human_bytes, print_json, print_table
 from merino_edge.errors import UnsupportedError, UsageError
-from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.bundle import Bundle, optional_file
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,9 @@ def _check_bundle(args: argparse.Namespace, report: _Report) -> None:
     bundle = Bundle.open(args.path)
     report.progress.update("reading every file")
     report.ok("files", "{} files match their sha256".format(len(bundle.verify_checksums())))
-    if is_workstation() and _has("onnx"):
+    if optional_file(bundle, "native") is not None:
+        _check_native(bundle, report)
+    elif is_workstation() and _has("onnx"):
         from merino_edge.export.graph_check import check_graph, lint_bundle
 
         report.ok("graph", check_graph(bundle))
@@ -94,6 +96,13 @@ def _check_bundle(args: argparse.Namespace, report: _Report) -> None:
     if args.ranges:
         _check_ranges(bundle, args.ranges, args.threads, report)
     _check_results(bundle, args, report)
+
+
+def _check_native(bundle: Bundle, report: _Report) -> None:
+    from merino_edge.formats.native_file import read_tensors
+
+    tensors = read_tensors(bundle.file("native"), bundle.manifest.architecture)
+    report.ok("layout", "{} tensors lie where the architecture says".format(len(tensors)))
 
 
 def _check_file(args: argparse.Namespace, report: _Report) -> None:
