@@ -27,12 +27,14 @@ class Backend:
         context_len: Tokens that fit.
         vocab_size: Logits per row.
         position: Tokens in the cache.
+        sums_in_half: Whether sums inside a matrix product may be rounded to half precision.
         n_best: The so many largest logits that ``decode_best`` gives; 0 for a backend without it.
         kv_cache_bytes: What the cache occupies, allocated once; 0 for a backend without one.
     """
 
     name = "none"
     n_best = 0
+    sums_in_half = False
 
     def __init__(self, context_len: int, vocab_size: int, kv_cache_bytes: int, description: str):
         self.context_len = context_len

@@ -19,13 +19,16 @@ from merino_edge.runtime.backends.reference import ReferenceBackend
 # all is right, for SmolLM2's 30 layers and for tiny models; 5e-3 to 1 when one row of keys is
 # lost, positions are off by one, or the sentinel row is not hidden.
 FP32_TOLERANCE = 2e-4
-# Half precision, ONNX Runtime with float32 sums (SmolLM2 and a random 63M decoder): 1.3e-3 against
-# float32 weights, 6e-4 against the same rounded weights. A GPU that sums in half is allowed more.
+# Half precision, ONNX Runtime with float32 sums: 1.6e-3 against float32 weights for SmolLM2, 1.4e-2
+# at most for tiny random decoders.
 # Whole numbers: the native decoder also rounds activations to int8, the reference does not.
 # Measured against the same rounded weights: 0.04 (int8) and 0.06 (int4) for SmolLM2, 0.02 to 0.06
 # for tiny decoders, 0.13 once. A float32 bundle goes the same way through the cache and is held
 # tightly.
-TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": 1e-2, "int8": 0.2, "int4": 0.2}
+TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": 2e-2, "int8": 0.2, "int4": 0.2}
+# A GPU may also round the sums inside a product to half. Emulated for SmolLM2 (every addition
+# rounded, benchmarks/tensorrt/half_sums.py): 1.7e-2 to 4.8e-2, and every clear golden token right.
+HALF_SUMS_TOLERANCE = 1e-1
 _HINT = "build the bundle again; if it persists, this backend computes wrongly here."
 REFERENCE_TOKENS = 48  # enough to pass a chunk border, short enough for a board's CPU
 
@@ -98,6 +101,8 @@ def compare_logits(
         ParityError: With the difference and the position.
     """
     total, tolerance = Agreement(0, 0.0, 1.0), TOLERANCES[precision]
+    if backend.sums_in_half:
+        tolerance = max(tolerance, HALF_SUMS_TOLERANCE)
     for prompt in golden:
         ids = (prompt.input_ids + prompt.output_ids)[:REFERENCE_TOKENS]
         expected = expected_logits(ids)

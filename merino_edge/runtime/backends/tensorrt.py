@@ -62,6 +62,7 @@ class TensorRtBackend(Backend):
             _description(library, cuda),
         )
         self.n_best = self._spec.n_best
+        self.sums_in_half = manifest.precision == "fp16"
         self._one_row = np.empty((1, self.vocab_size), dtype=np.float32)
 
     def _forward(self, input_ids: np.ndarray, all_logits: bool) -> np.ndarray:

@@ -13,6 +13,7 @@ from merino_edge.errors import (
     CudaError,
     DeviceMemoryError,
     EngineError,
+    ParityError,
     SessionError,
 )
 from merino_edge.formats.bundle import Bundle
@@ -20,7 +21,12 @@ from merino_edge.runtime.backends.ort import OrtBackend
 from merino_edge.runtime.generation import Generation
 from merino_edge.runtime.sampling import GenerationConfig
 from merino_edge.runtime.session import GenerationSession
-from merino_edge.runtime.verify import TOLERANCES, check_golden_tokens
+from merino_edge.runtime.verify import (
+    TOLERANCES,
+    check_golden_tokens,
+    compare_logits,
+    reference_logits,
+)
 
 pytestmark = pytest.mark.onnx
 N_PROMPTS, N_TOKENS = 20, 64
@@ -234,3 +240,19 @@ def test_a_plan_of_another_bundle_is_refused_by_name(machine):
     plan = machine.plan(bundle)
     with pytest.raises(EngineError, match=r"past_key_values\.3\.key.*not there"):
         machine.backend_of(other, plan)
+
+
+@over_every_version
+def test_an_engine_may_sum_in_half_and_a_wrong_one_is_still_refused(machine):
+    bundle = Bundle.open(GOLDEN)
+    golden, expected = bundle.manifest.golden, reference_logits(bundle)
+    backend = machine.backend()
+
+    def off_by(share):
+        return lambda ids: expected(ids) + share * np.abs(expected(ids)).max()
+
+    assert compare_logits(backend, off_by(0.05), golden, "fp16").relative > 0.04
+    with pytest.raises(ParityError):
+        compare_logits(backend, off_by(0.2), golden, "fp16")
+    with pytest.raises(ParityError):
+        compare_logits(OrtBackend(bundle), off_by(0.05), golden, "fp16")
