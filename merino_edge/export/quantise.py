@@ -21,6 +21,10 @@ BLOCK_COLUMNS = 32
 # below 7 something is clipped or left unused in favour of the rest of the block. Root mean square
 # error, mean of 12 matrices of SmolLM2-135M: 10.5 % with 7 alone, 9.0 % with -8, 8.8 % with the
 # better of the two, 8.4 % with these five (int8: 0.5 %); six more bring it to 8.2 %.
+# What that does to a text is another matter. SmolLM2 over 200 tokens, numpy, against float32: int8
+# 1.003 x the perplexity, int4 1.39 x with -8 alone and 1.56 x with these five; with the embedding
+# in int8, 1.29 x and 1.33 x. Its weights come from blocks with a minimum of their own (Q4_1), which
+# no symmetric grid of 16 values meets: such a model wants zero points before it wants a better top.
 INT4_TOPS = (-8.0, -8.5, -7.5, 7.0, 6.5)
 LIMITS = {8: (-127, 127), 4: (-8, 7)}
 
