@@ -47,7 +47,8 @@ static void meet(me_barrier *b) {
         return;
     }
     __atomic_store_n(&b->arrived, 0, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&b->generation, generation + 1, __ATOMIC_SEQ_CST);
+    /* not a store: QEMU 7.2 lets the load below pass an aarch64 store-release, and a sleeper is lost */
+    __atomic_add_fetch(&b->generation, 1, __ATOMIC_SEQ_CST);
     if (read_counter(&b->sleepers) == 0) return;
     pthread_mutex_lock(&b->mutex);
     pthread_cond_broadcast(&b->met);
