@@ -11,6 +11,8 @@ import numpy as np
 from merino_edge.formats import bundle as bundles
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, BlockSpec
+from merino_edge.formats.engine_record import EngineKey
+from merino_edge.formats.engine_spec import ShapeProfile
 from merino_edge.formats.manifest import (
     SCHEMA,
     BundleManifest,
@@ -22,6 +24,19 @@ from merino_edge.formats.manifest import (
 from merino_edge.formats.tokenizer_file import portable_json
 from merino_edge.formats.weights import weight_shapes, write_weights
 
+NANO_KEY = EngineKey(
+    onnx_sha256="a" * 64,
+    weights_sha256="b" * 64,
+    backend="tensorrt",
+    tensorrt="8.2.1.8",
+    cuda="10.2",
+    compute_capability="5.3",
+    gpu_name="NVIDIA Tegra X1",
+    l4t="32.7.1",
+    precision="fp16",
+    profiles=[ShapeProfile("decode", {"q_len": (1, 1, 1)})],
+    builder_options={},
+)
 END_OF_TEXT = "<|end|>"
 TEXT = [
     "The sheep sleeps on the hill, and the shepherd counts the sheep.",

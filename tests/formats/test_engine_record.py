@@ -1,12 +1,12 @@
 """An engine's key says what a plan is tied to; two keys say in words why they differ."""
 
 import pytest
+from doubles import NANO_KEY
 
 from merino_edge.errors import FormatError, SchemaVersionError
 from merino_edge.formats import jsonio
 from merino_edge.formats.engine_record import (
     SCHEMA,
-    EngineKey,
     EngineRecord,
     Verification,
     differences,
@@ -14,19 +14,7 @@ from merino_edge.formats.engine_record import (
 )
 from merino_edge.formats.engine_spec import ShapeProfile
 
-KEY = EngineKey(
-    onnx_sha256="a" * 64,
-    weights_sha256="b" * 64,
-    backend="tensorrt",
-    tensorrt="8.2.1.8",
-    cuda="10.2",
-    compute_capability="5.3",
-    gpu_name="NVIDIA Tegra X1",
-    l4t="32.7.1",
-    precision="fp16",
-    profiles=[ShapeProfile("decode", {"q_len": (1, 1, 1)})],
-    builder_options={"workspace_bytes": "268435456"},
-)
+KEY = NANO_KEY._replace(builder_options={"workspace_bytes": "268435456"})
 RECORD = EngineRecord(
     key=KEY,
     bundle_id="0123456789ab",
