@@ -60,6 +60,8 @@ def read_graph(path: str) -> onnx.ModelProto:
     Raises:
         FormatError: Not a valid ONNX file.
     """
+    if not os.path.isfile(path):
+        raise FormatError("the file does not exist.", path)
     try:
         model = onnx.load(path, load_external_data=False)
         onnx.checker.check_model(path)

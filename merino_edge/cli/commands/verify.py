@@ -17,6 +17,7 @@ target does not take.
 import argparse
 import collections
 import importlib.util
+import os
 import sys
 from typing import Any, Dict, List
 
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "verify needs a bundle or an ONNX file.", hint="merino-edge verify bundle/"
         )
+    _refuse_early(args)
     report = _Report(args)
     if args.path.endswith(".onnx"):
         _check_file(args, report)
@@ -55,6 +57,16 @@ def run(args: argparse.Namespace) -> int:
         _check_bundle(args, report)
     report.finish()
     return 0
+
+
+def _refuse_early(args: argparse.Namespace) -> None:
+    """What is wrong with the words is told before anything long is done."""
+    if args.ranges and not os.path.isfile(args.ranges):
+        raise UsageError("there is no file '{}' for --ranges.".format(args.ranges))
+    if args.target and is_workstation():
+        from merino_edge.core import targets
+
+        targets.get(args.target)
 
 
 class _Report:
