@@ -68,8 +68,8 @@ def pack(
             os.remove(part)
 
 
-def panels(quantised: Quantised) -> tuple[np.ndarray, np.ndarray]:
-    """Quants and scales in the order of the file.
+def panels(quantised: Quantised) -> list[np.ndarray]:
+    """Quants, scales and, for 4 bits, minimums in the order of the file.
 
     Returns:
         uint8 [panels, blocks, 512 or 256] and float16 [panels, blocks, 16].
@@ -77,17 +77,24 @@ def panels(quantised: Quantised) -> tuple[np.ndarray, np.ndarray]:
     n_out, n_blocks, _ = quantised.quants.shape
     padding = -n_out % PANEL_ROWS
     quants = np.pad(quantised.quants, ((0, padding), (0, 0), (0, 0)))
-    scales = np.pad(quantised.scales, ((0, padding), (0, 0)))
     groups = quants.reshape(-1, PANEL_ROWS, n_blocks, 8, 4).transpose(0, 2, 3, 1, 4)
     groups = groups.reshape(
         -1, n_blocks, 8, 4 * PANEL_ROWS
     )  # [panel, block, group, row and column]
-    scales = scales.reshape(-1, PANEL_ROWS, n_blocks).transpose(0, 2, 1)
+    groups = np.ascontiguousarray(groups).view(np.uint8)
     if quantised.bits == 4:
-        nibbles = (groups + 8).astype(np.uint8)
-        groups = nibbles[:, :, :4] | nibbles[:, :, 4:] << 4
-    stored = np.ascontiguousarray(groups).view(np.uint8)
-    return stored.reshape(len(stored), n_blocks, -1), np.ascontiguousarray(scales)
+        groups = groups[:, :, :4] | groups[:, :, 4:] << 4
+    parts = [groups.reshape(len(groups), n_blocks, -1), _by_panel(quantised.scales)]
+    if quantised.minimums is not None:
+        parts.append(_by_panel(quantised.minimums))
+    return parts
+
+
+def _by_panel(per_block: np.ndarray) -> np.ndarray:
+    """[n_out, n_blocks] -> [panels, blocks, 16]."""
+    padded = np.pad(per_block, ((0, -len(per_block) % PANEL_ROWS), (0, 0)))
+    by_panel = padded.reshape(-1, PANEL_ROWS, padded.shape[1]).transpose(0, 2, 1)
+    return np.ascontiguousarray(by_panel, dtype="<f2")
 
 
 def _write_tensor(stream: BinaryIO, place: NativeTensor, array: np.ndarray) -> None:
@@ -95,6 +102,5 @@ def _write_tensor(stream: BinaryIO, place: NativeTensor, array: np.ndarray) -> N
     if place.kind == F32:
         stream.write(np.ascontiguousarray(array, dtype="<f4").data)
         return
-    quants, scales = panels(quantise(array, BITS[place.kind]))
-    stream.write(quants.data)
-    stream.write(scales.astype("<f2", copy=False).data)
+    for part in panels(quantise(array, BITS[place.kind])):
+        stream.write(part.data)

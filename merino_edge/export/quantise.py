@@ -1,13 +1,31 @@
-"""Matrices in whole numbers of 8 or 4 bits: round to nearest, one scale a block of 32 columns.
+"""Matrices in whole numbers of 8 or 4 bits: round to nearest, blocks of 32 columns.
 
-The one idea: integers and scales are kept apart from any file, so that the native file and an
-ONNX graph (MatMulNBits, whose blocks and zero point of 8 are the same) can hold equal numbers.
-A scale is rounded to float16 *before* the integers are chosen, so what a reader multiplies with is
-what the integers were fitted to.
+The one idea: whole numbers, scales and minimums are kept apart from any file, so that the native
+file and an ONNX graph (MatMulNBits, whose blocks are the same) hold equal numbers. A scale is
+rounded to float16 *before* the integers are chosen, so what a reader multiplies with is what the
+integers were fitted to.
 
-Int8 takes the largest value to 127. Int4 has one more step below zero than above (-8 to 7), so the
-largest value may stand at -8, on either sign, or the block may be spread over -7 to 7; each block
-takes the candidate with the least squared error. ``INT4_TOPS`` says which candidates, and why.
+Int8 takes a block's largest value to 127. Int4 spreads its 16 steps from the block's smallest value
+to its largest, in one of two ways, chosen for each matrix:
+
+- *Whole zero points*: zero itself is one of the steps. MatMulNBits takes these.
+- *Free minimums*: the steps begin at the smallest value. Weights that come from such blocks (a
+  GGUF's Q4_1) come back exactly; for others it is hardly better.
+
+Measured on SmolLM2-135M (a Q4_1 file; WikiText-2 test, 8 x 512 tokens, only weights rounded),
+perplexity as a multiple of float32's:
+
+================================  =========================  ============================
+4 bits                            all but the embedding      the embedding, from 8 bits
+================================  =========================  ============================
+symmetric, largest value at -8    1.126                      1.094
+whole zero points                 1.167                      1.059
+free minimums                     1.000                      1.060
+... with the least squared error  1.000                      1.083
+================================  =========================  ============================
+
+The last row clips a block's extremes where that lowers the squared error, and makes a worse model:
+so nothing is searched here. The embedding is dear in any 4 bits, and stays at 8 (``tensor_kinds``).
 """
 
 from dataclasses import dataclass
@@ -17,16 +35,10 @@ import numpy as np
 from merino_edge.errors import SpecError
 
 BLOCK_COLUMNS = 32
-# Where a block's value of largest magnitude goes; its scale is that value / top. Beyond -8 and
-# below 7 something is clipped or left unused in favour of the rest of the block. Root mean square
-# error, mean of 12 matrices of SmolLM2-135M: 10.5 % with 7 alone, 9.0 % with -8, 8.8 % with the
-# better of the two, 8.4 % with these five (int8: 0.5 %); six more bring it to 8.2 %.
-# What that does to a text is another matter. SmolLM2 over 200 tokens, numpy, against float32: int8
-# 1.003 x the perplexity, int4 1.39 x with -8 alone and 1.56 x with these five; with the embedding
-# in int8, 1.29 x and 1.33 x. Its weights come from blocks with a minimum of their own (Q4_1), which
-# no symmetric grid of 16 values meets: such a model wants zero points before it wants a better top.
-INT4_TOPS = (-8.0, -8.5, -7.5, 7.0, 6.5)
-LIMITS = {8: (-127, 127), 4: (-8, 7)}
+MOST_INT4, MOST_INT8 = 15, 127
+# Free minimums cost a graph an addition at every product, so they must buy something: at most this
+# share of the squared error that whole zero points leave.
+WORTHWHILE = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,14 +46,19 @@ class Quantised:
     """A matrix [n_out, n_in] in whole numbers; columns padded to blocks with zeros.
 
     Attributes:
-        quants: int8 [n_out, n_blocks, 32]; -127 to 127, or -8 to 7.
-        scales: float16 [n_out, n_blocks]; value = scale * quant. May be negative.
+        quants: int8 [n_out, n_blocks, 32]; -127 to 127, or 0 to 15.
+        scales: float16 [n_out, n_blocks].
+        minimums: float16 [n_out, n_blocks]: value = scale * quant + minimum. None for 8 bits.
+        zeros: uint8 [n_out, n_blocks], 0 to 15, where every minimum is -zero * scale (rounded to
+            float16); otherwise None.
         n_in: Columns without the padding.
         bits: 8 or 4.
     """
 
     quants: np.ndarray
     scales: np.ndarray
+    minimums: np.ndarray | None
+    zeros: np.ndarray | None
     n_in: int
     bits: int
 
@@ -63,23 +80,22 @@ def quantise(matrix: np.ndarray, bits: int) -> Quantised:
     """Round a float matrix [n_out, n_in] to 8 or 4 bits a value.
 
     Raises:
-        SpecError: A value is not finite, or its scale is beyond float16.
+        SpecError: A value is not finite, or beyond what float16 scales and minimums reach.
     """
     blocks = _blocks(np.asarray(matrix, dtype=np.float32))
     _check_range(blocks, bits)
-    tops = (127.0,) if bits == 8 else INT4_TOPS
-    quants, scales, error = _rounded(blocks, tops[0], bits)
-    for top in tops[1:]:
-        other_quants, other_scales, other_error = _rounded(blocks, top, bits)
-        better = other_error < error
-        quants[better], scales[better] = other_quants[better], other_scales[better]
-        error[better] = other_error[better]
-    return Quantised(quants, scales, matrix.shape[1], bits)
+    n_in = matrix.shape[1]
+    if bits == 8:
+        return _int8(blocks, n_in)
+    whole = _int4(blocks, *_whole_zeros(blocks), n_in)
+    free = _int4(blocks, *_free_minimums(blocks), None, n_in)
+    worth = _squared_error(blocks, free) <= WORTHWHILE * _squared_error(blocks, whole)
+    return free if worth else whole
 
 
 def dequantise(quantised: Quantised) -> np.ndarray:
     """The matrix float32 [n_out, n_in] that the whole numbers stand for."""
-    values = quantised.quants * quantised.scales.astype(np.float32)[:, :, None]
+    values = _values(quantised)
     return np.ascontiguousarray(values.reshape(len(values), -1)[:, : quantised.n_in])
 
 
@@ -102,25 +118,69 @@ def _blocks(matrix: np.ndarray) -> np.ndarray:
 
 def _check_range(blocks: np.ndarray, bits: int) -> None:
     largest = float(np.abs(blocks).max()) if blocks.size else 0.0
-    most = float(np.finfo(np.float16).max) * 6.5 if bits == 4 else 65504.0 * 127
+    most = 65504.0 * (MOST_INT8 if bits == 8 else 1)
     if not largest <= most:  # also true of NaN
         raise SpecError(
             f"a weight is {largest}; {bits}-bit weights reach {most:.0f}.",
-            note="the scale of a block is a float16.",
+            note="scales and minimums of blocks are float16.",
         )
 
 
-def _rounded(
-    blocks: np.ndarray, top: float, bits: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quants, scales and squared error of each block, its largest value put at ``top``."""
-    low, high = LIMITS[bits]
-    at = np.abs(blocks).argmax(axis=2)
-    largest = np.take_along_axis(blocks, at[:, :, None], axis=2)[:, :, 0]
-    scales = (largest / np.float32(top)).astype(np.float16)
+def _int8(blocks: np.ndarray, n_in: int) -> Quantised:
+    scales = (np.abs(blocks).max(axis=2) / np.float32(MOST_INT8)).astype(np.float16)
+    quants = np.clip(np.rint(blocks * _inverse(scales)), -MOST_INT8, MOST_INT8)
+    return Quantised(quants.astype(np.int8), scales, None, None, n_in, 8)
+
+
+def _int4(
+    blocks: np.ndarray,
+    scales: np.ndarray,
+    minimums: np.ndarray,
+    zeros: np.ndarray | None,
+    n_in: int,
+) -> Quantised:
+    steps = (blocks - minimums.astype(np.float32)[:, :, None]) * _inverse(scales)
+    quants = np.clip(np.rint(steps), 0, MOST_INT4).astype(np.int8)
+    return Quantised(quants, scales, minimums, zeros, n_in, 4)
+
+
+def _free_minimums(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    low, high = blocks.min(axis=2), blocks.max(axis=2)
+    return ((high - low) / np.float32(MOST_INT4)).astype(np.float16), low.astype(np.float16)
+
+
+def _whole_zeros(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The zero point with the smallest scale that reaches both ends of the block."""
+    low, high = np.minimum(blocks.min(axis=2), 0), np.maximum(blocks.max(axis=2), 0)
+    scales = np.full(low.shape, np.inf, dtype=np.float32)
+    zeros = np.zeros(low.shape, dtype=np.uint8)
+    for zero in range(MOST_INT4 + 1):
+        needed = np.maximum(_over(-low, zero), _over(high, MOST_INT4 - zero))
+        better = needed < scales
+        scales[better], zeros[better] = needed[better], zero
+    scales = scales.astype(np.float16)
+    return scales, (-zeros.astype(np.float32) * scales).astype(np.float16), zeros
+
+
+def _over(reach: np.ndarray, steps: int) -> np.ndarray:
+    """The scale that reaches so far in so many steps."""
+    if steps:
+        return reach / np.float32(steps)
+    return np.where(reach > 0, np.float32(np.inf), np.float32(0))
+
+
+def _inverse(scales: np.ndarray) -> np.ndarray:
+    """1 / scale for every column; a scale that float16 rounds to zero leaves its block zero."""
     wide = scales.astype(np.float32)[:, :, None]
-    # A scale that float16 rounds to zero leaves the block zero.
-    inverse = np.divide(1.0, wide, out=np.zeros_like(wide), where=wide != 0)
-    quants = np.clip(np.rint(blocks * inverse), low, high)
-    error = np.square(quants * wide - blocks).sum(axis=2)
-    return quants.astype(np.int8), scales, error
+    return np.divide(1.0, wide, out=np.zeros_like(wide), where=wide != 0)
+
+
+def _values(quantised: Quantised) -> np.ndarray:
+    values = quantised.quants * quantised.scales.astype(np.float32)[:, :, None]
+    if quantised.minimums is not None:
+        values += quantised.minimums.astype(np.float32)[:, :, None]
+    return values
+
+
+def _squared_error(blocks: np.ndarray, quantised: Quantised) -> float:
+    return float(np.square(_values(quantised) - blocks).sum(dtype=np.float64))

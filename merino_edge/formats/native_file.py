@@ -8,7 +8,7 @@ with its shape and place, and a reader checks all of these against the architect
 All numbers are little-endian; u32 and u64 are unsigned, f32 and f16 are IEEE 754::
 
     header, 64 bytes
-       0  "MERINO\0\1"; the last byte is the version of the format
+       0  "MERINO\0\2"; the last byte is the version of the format
        8  u64 bytes of the whole file
       16  u32 offset of the config, 64;  u32 blocks;  u32 tensors;  u32 offset of the tensor table
       32  u64 offset of the data, a multiple of 4096
@@ -33,10 +33,11 @@ that share a scale. First come all quants, panel by panel, block by block; the 3
 block are 8 groups of 4, and a group is 64 values: byte 4 r + c belongs to row r, column c.
 
 - Q8: a group is 64 int8; 512 bytes a block. value = scale * q
-- Q4: q is 0 to 15, value = scale * (q - 8). Byte i of the j-th 64 bytes (j = 0 to 3) holds byte i
-  of group j in its low four bits and of group j + 4 in its high four; 256 bytes a block.
+- Q4: q is 0 to 15, value = scale * q + minimum. Byte i of the j-th 64 bytes (j = 0 to 3) holds byte
+  i of group j in its low four bits and of group j + 4 in its high four; 256 bytes a block.
 
-Then come the scales: for each panel, for each block, 16 f16, one a row.
+Then come the scales: for each panel, for each block, 16 f16, one a row; and for Q4 the minimums, in
+the same order. Version 1 had no minimums (the value was scale * (q - 8)), and nothing reads it.
 
 This module deals in sizes and offsets; it knows no numpy and reads no tensor.
 """
@@ -50,12 +51,13 @@ from merino_edge.formats.architecture import ACTIVATIONS, NORMS, POSITIONS, Arch
 from merino_edge.formats.weights import PAGE_BYTES, Shape, weight_shapes
 
 NATIVE_FILE = "model.merino"
-NAME, VERSION = b"MERINO\0", 1
+NAME, VERSION = b"MERINO\0", 2
 F32, Q8, Q4 = 0, 1, 2
 KINDS = {"fp32": F32, "int8": Q8, "int4": Q4}
+WORDS = ("embed.weight", "head.weight")
 PANEL_ROWS, BLOCK_COLUMNS, LINE_BYTES = 16, 32, 64
 BLOCK_BYTES = {Q8: 512, Q4: 256}  # quants of 16 rows x 32 columns
-SCALE_BYTES = 2
+SCALE_BYTES = {Q8: 2, Q4: 4}  # of a row and block: an f16 scale, an f16 minimum
 
 _HEADER = struct.Struct("<8sQIIIIQ24x")
 _CONFIG = struct.Struct("<4IfIf5I16x")
@@ -88,6 +90,13 @@ class NativeTensor(NamedTuple):
         quants = 0 if self.kind == F32 else self.n_panels * self.n_blocks * BLOCK_BYTES[self.kind]
         return self.offset + (quants or self.n_bytes)
 
+    @property
+    def minimums_offset(self) -> int:
+        """Of the minimums, from the start of the file; the end of the tensor where it has none."""
+        if self.kind == F32:
+            return self.scales_offset
+        return self.scales_offset + 2 * self.n_panels * self.n_blocks * PANEL_ROWS
+
 
 class Plan(NamedTuple):
     """A file before it is written.
@@ -104,12 +113,17 @@ class Plan(NamedTuple):
 
 
 def tensor_kinds(architecture: Architecture, precision: str) -> Dict[str, int]:
-    """Name -> kind: matrices in the precision ("fp32", "int8", "int4"), the rest F32."""
-    matrix = KINDS[precision]
-    return {
-        name: matrix if len(shape) == 2 and name != "pos_embed.weight" else F32
-        for name, shape in weight_shapes(architecture).items()
-    }
+    """Name -> kind: matrices in the precision ("fp32", "int8", "int4"), the rest F32.
+
+    With int4, what stands for words stays in int8: 4 bits there cost 6 % of perplexity
+    (export.quantise says where that was seen).
+    """
+    kinds = {}
+    for name, shape in weight_shapes(architecture).items():
+        is_matrix = len(shape) == 2 and name != "pos_embed.weight"
+        of_words = precision == "int4" and name in WORDS
+        kinds[name] = (Q8 if of_words else KINDS[precision]) if is_matrix else F32
+    return kinds
 
 
 def plan(architecture: Architecture, kinds: Dict[str, int]) -> Plan:
@@ -135,7 +149,7 @@ def tensor_bytes(kind: int, n_out: int, n_in: int) -> int:
     if kind == F32:
         return 4 * n_out * n_in
     n_blocks = _ceil(n_out, PANEL_ROWS) * _ceil(n_in, BLOCK_COLUMNS)
-    return n_blocks * (BLOCK_BYTES[kind] + PANEL_ROWS * SCALE_BYTES)
+    return n_blocks * (BLOCK_BYTES[kind] + PANEL_ROWS * SCALE_BYTES[kind])
 
 
 def read_tensors(path: str, architecture: Architecture) -> Dict[str, NativeTensor]:

@@ -45,16 +45,17 @@ def matrix(data: np.ndarray, place: NativeTensor) -> np.ndarray:
         return raw.view("<f4").reshape(place.n_out, place.n_in)
     values = quants_of(data, place).astype(np.float32)
     values *= scales_of(data, place)[:, :, None].astype(np.float32)
+    if place.kind == Q4:
+        values += minimums_of(data, place)[:, :, None].astype(np.float32)
     rows = values.reshape(values.shape[0], -1)[: place.n_out, : place.n_in]
     return np.ascontiguousarray(rows)
 
 
 def quants_of(data: np.ndarray, place: NativeTensor) -> np.ndarray:
-    """Whole numbers int8 [padded rows, blocks, 32], less the 8 that Q4 adds."""
+    """Whole numbers int8 [padded rows, blocks, 32]."""
     raw = data[place.offset : place.scales_offset].reshape(place.n_panels, place.n_blocks, -1)
     if place.kind == Q4:
-        low, high = (raw & 15).view(np.int8) - np.int8(8), (raw >> 4).view(np.int8) - np.int8(8)
-        groups = np.concatenate([low, high], axis=2)
+        groups = np.concatenate([raw & 15, raw >> 4], axis=2).view(np.int8)
     else:
         groups = raw.view(np.int8)
     groups = groups.reshape(place.n_panels, place.n_blocks, 8, PANEL_ROWS, 4)
@@ -64,6 +65,16 @@ def quants_of(data: np.ndarray, place: NativeTensor) -> np.ndarray:
 
 def scales_of(data: np.ndarray, place: NativeTensor) -> np.ndarray:
     """float16 [padded rows, blocks]."""
-    raw = data[place.scales_offset : place.offset + place.n_bytes].view("<f2")
-    panels = raw.reshape(place.n_panels, place.n_blocks, PANEL_ROWS)
+    return _per_block(data, place, place.scales_offset)
+
+
+def minimums_of(data: np.ndarray, place: NativeTensor) -> np.ndarray:
+    """float16 [padded rows, blocks], of a Q4 tensor."""
+    return _per_block(data, place, place.minimums_offset)
+
+
+def _per_block(data: np.ndarray, place: NativeTensor, offset: int) -> np.ndarray:
+    n_halfs = place.n_panels * place.n_blocks * PANEL_ROWS
+    panels = data[offset : offset + 2 * n_halfs].view("<f2")
+    panels = panels.reshape(place.n_panels, place.n_blocks, PANEL_ROWS)
     return panels.transpose(0, 2, 1).reshape(-1, place.n_blocks)  # type: ignore[no-any-return]

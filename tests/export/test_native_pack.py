@@ -39,7 +39,8 @@ def test_numpy_reads_back_exactly_what_the_integers_stand_for(tmp_path, architec
     for name, found in native_tensors(path, architecture).items():
         expected = tensors[name]
         if expected.ndim == 2 and name != "pos_embed.weight":
-            expected = dequantise(quantise(expected, BITS[precision]))
+            bits = 8 if name in ("embed.weight", "head.weight") else BITS[precision]
+            expected = dequantise(quantise(expected, bits))
         np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
@@ -70,10 +71,17 @@ def test_one_value_after_the_other_lies_where_the_format_says(tmp_path, precisio
                 q = np.int8(np.uint8(data[start + group * 64 + r * 4 + c]).view(np.int8))
             else:
                 byte = data[start + (group % 4) * 64 + r * 4 + c]
-                q = (byte >> 4 if group >= 4 else byte & 15) - 8
+                q = byte >> 4 if group >= 4 else byte & 15
             assert q == quantised.quants[row, block, inside]
             at = place.scales_offset + ((panel * 2 + block) * 16 + r) * 2
-            assert np.frombuffer(data[at : at + 2], "<f2")[0] == quantised.scales[row, block]
+            assert half_at(data, at) == quantised.scales[row, block]
+            if kind == Q4:
+                at += place.minimums_offset - place.scales_offset
+                assert half_at(data, at) == quantised.minimums[row, block]
+
+
+def half_at(data, at):
+    return np.frombuffer(data[at : at + 2], "<f2")[0]
 
 
 def test_tensors_of_another_architecture_are_refused_and_nothing_is_left(tmp_path):

@@ -29,7 +29,7 @@ def test_the_header_and_config_of_the_golden_file_are_the_documented_bytes():
     with open(GOLDEN, "rb") as stream:
         data = stream.read()
 
-    assert data[:8] == b"MERINO\0\1"
+    assert data[:8] == b"MERINO\0\2"
     assert struct.unpack("<QIIII", data[8:32]) == (len(data), 64, 2, 34, 192)
     assert struct.unpack("<Q", data[32:40]) == (4096,)
     assert data[40:64] == bytes(24)
@@ -39,7 +39,7 @@ def test_the_header_and_config_of_the_golden_file_are_the_documented_bytes():
     assert data[112:128] == bytes(16)
     assert struct.unpack("<8I", data[128:160]) == (16, 2, 2, 8, 32, 2, 0, 0)
     assert struct.unpack("<8I", data[160:192]) == (24, 2, 2, 12, 40, 1, 16, 0)
-    assert struct.unpack("<4I2Q", data[192:224]) == (2, 24, 16, 0, 4096, 2 * 256 + 2 * 32)
+    assert struct.unpack("<4I2Q", data[192:224]) == (1, 24, 16, 0, 4096, 2 * 512 + 2 * 32)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
@@ -68,7 +68,7 @@ def test_only_matrices_are_quantised():
 def test_sizes_pad_rows_to_16_and_columns_to_32():
     assert native_file.tensor_bytes(F32, 3, 5) == 60
     assert native_file.tensor_bytes(Q8, 17, 33) == 4 * (512 + 32)
-    assert native_file.tensor_bytes(Q4, 16, 32) == 256 + 32
+    assert native_file.tensor_bytes(Q4, 16, 32) == 256 + 2 * 32
 
 
 def test_the_golden_file_is_read_back_as_it_was_planned():
@@ -103,10 +103,10 @@ def test_another_architecture_is_refused_with_the_part_that_differs(tmp_path):
 
 def test_another_version_says_so(tmp_path):
     path, data = golden_copy(tmp_path)
-    data[7] = 2
+    data[7] = 1
     path.write_bytes(data)
 
-    with pytest.raises(SchemaVersionError, match="version 2"):
+    with pytest.raises(SchemaVersionError, match="version 1"):
         read_tensors(str(path), SMALL)
 
 

@@ -8,15 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../merino_edge/native/src/half.h"
 #include "../../merino_edge/native/src/kernels.h"
 #include "../../merino_edge/native/src/rows.h"
 
 enum { MAX_BLOCKS = 67, MAX_ROWS = 16 };
 
 static uint8_t *quants; /* on the heap and just as long as the panel: a sanitizer sees overreading */
-static uint16_t scales[MAX_BLOCKS * ME_PANEL];
+static uint16_t scales[MAX_BLOCKS * ME_PANEL], minimums[MAX_BLOCKS * ME_PANEL];
 static int8_t q[MAX_ROWS][MAX_BLOCKS * ME_COLUMNS];
-static float x_scales[MAX_ROWS][MAX_BLOCKS];
+static float x_scales[MAX_ROWS][MAX_BLOCKS], totals[MAX_ROWS][MAX_BLOCKS];
 static int32_t sums[MAX_ROWS][MAX_BLOCKS];
 static me_row rows[MAX_ROWS];
 
@@ -48,18 +49,22 @@ static void fill(uint32_t n_blocks, uint32_t block_bytes, int weights, int activ
     free(quants);
     quants = malloc((size_t)n_blocks * block_bytes);
     for (uint32_t i = 0; i < n_blocks * block_bytes; i++) quants[i] = byte_of(weights, i);
-    for (uint32_t i = 0; i < n_blocks * ME_PANEL; i++) /* 1, or 2^-15 to 2^-4 */
+    for (uint32_t i = 0; i < n_blocks * ME_PANEL; i++) { /* 1, or 2^-15 to 2^-4 */
         scales[i] = exact ? 0x3c00 : (uint16_t)(random_bits() % 0x2c00);
+        minimums[i] = exact ? 0xc800 : (uint16_t)(0x8000 | random_bits() % 0x2c00); /* -8, or so */
+    }
     for (int row = 0; row < MAX_ROWS; row++) {
-        me_row r = {q[row], x_scales[row], sums[row]};
+        me_row r = {q[row], x_scales[row], totals[row], sums[row]};
         rows[row] = r;
         memset(sums[row], 0, sizeof sums[row]);
         for (uint32_t i = 0; i < n_blocks * ME_COLUMNS; i++) {
             q[row][i] = activation_of(activations, i);
             sums[row][i / ME_COLUMNS] += q[row][i];
         }
-        for (uint32_t b = 0; b < n_blocks; b++)
+        for (uint32_t b = 0; b < n_blocks; b++) {
             x_scales[row][b] = exact ? 1.0f : (float)(random_bits() % 1000) * 1e-3f;
+            totals[row][b] = x_scales[row][b] * (float)sums[row][b];
+        }
     }
 }
 
@@ -69,9 +74,9 @@ static float tolerance(uint32_t n_blocks, int exact) {
 }
 
 static int differ(me_panel_kernel fast, me_panel_kernel plain, uint32_t n_blocks, uint32_t n_rows,
-                  float allowed) {
+                  float allowed, int with_minimums) {
     float a[MAX_ROWS][ME_PANEL], b[MAX_ROWS][ME_PANEL];
-    me_panel panel = {quants, scales, n_blocks};
+    me_panel panel = {quants, scales, with_minimums ? minimums : NULL, n_blocks};
     fast(&panel, rows, n_rows, a);
     plain(&panel, rows, n_rows, b);
     int wrong = 0;
@@ -88,9 +93,9 @@ static int check_shape(const me_kernels *k, uint32_t n_blocks, uint32_t n_rows) 
         int weights = i / 2 / N_PATTERNS, activations = i / 2 % N_PATTERNS;
         float allowed = tolerance(n_blocks, exact);
         fill(n_blocks, 512, weights, activations, exact);
-        wrong += differ(k->q8, me_kernels_plain.q8, n_blocks, n_rows, allowed);
+        wrong += differ(k->q8, me_kernels_plain.q8, n_blocks, n_rows, allowed, 0);
         fill(n_blocks, 256, weights, activations, exact);
-        wrong += differ(k->q4, me_kernels_plain.q4, n_blocks, n_rows, allowed);
+        wrong += differ(k->q4, me_kernels_plain.q4, n_blocks, n_rows, allowed, 1);
     }
     return wrong;
 }
@@ -101,8 +106,8 @@ static int check_plain(uint32_t n_blocks) {
     float out[1][ME_PANEL], value[MAX_BLOCKS * ME_COLUMNS];
     for (uint32_t kind = ME_Q8; kind <= ME_Q4; kind++) {
         fill(n_blocks, kind == ME_Q8 ? 512 : 256, RANDOM, RANDOM, 1);
-        me_matrix m = {kind, ME_PANEL, n_blocks * ME_COLUMNS, 1, n_blocks, NULL, quants, scales};
-        me_panel panel = {quants, scales, n_blocks};
+        me_matrix m = {kind, ME_PANEL, n_blocks * ME_COLUMNS, 1, n_blocks, NULL, quants, scales, minimums};
+        me_panel panel = {quants, scales, kind == ME_Q4 ? minimums : NULL, n_blocks};
         (kind == ME_Q8 ? me_kernels_plain.q8 : me_kernels_plain.q4)(&panel, rows, 1, out);
         for (uint32_t row = 0; row < ME_PANEL; row++) {
             float sum = 0;
@@ -114,29 +119,89 @@ static int check_plain(uint32_t n_blocks) {
     return wrong;
 }
 
-static int check_sums(const me_kernels *k, uint32_t n) { /* of integers: exact in any order */
-    enum { N = 5 };
+/* Integers up to 31 in size: exact in float16, and their sums in any order. */
+static float small_integer(void) { return (float)(random_bits() % 63) - 31.0f; }
+
+/* Attention over a cache of one type, against the sums written out. */
+static int check_cache(const me_cache_kernels *k, size_t item, uint32_t n_queries, uint32_t d,
+                       uint32_t n_panels) {
+    enum { MOST = 6 };
     int wrong = 0;
-    float *x = malloc((n + 1) * sizeof *x), *rows_of = malloc((n * N + 1) * sizeof *x);
-    float *sum = malloc((n + 1) * sizeof *x), weights[N], dots[N];
-    for (uint32_t i = 0; i < n; i++) x[i] = (float)(random_bits() % 64);
-    for (uint32_t i = 0; i < n * N; i++) rows_of[i] = (float)(random_bits() % 64) - 32;
-    for (uint32_t i = 0; i < N; i++) weights[i] = (float)(i + 1);
-    k->dots(x, rows_of, N, n, dots);
-    k->weighted_sum(weights, rows_of, N, n, sum);
-    for (uint32_t row = 0; row < N; row++) {
-        float expected = 0;
-        for (uint32_t i = 0; i < n; i++) expected += x[i] * rows_of[row * n + i];
-        wrong += dots[row] != expected;
+    uint32_t n = n_panels * ME_PANEL, n_blended = n - 3;
+    float *x = malloc((size_t)n * d * sizeof *x);
+    uint8_t *keys = malloc(n * d * item), *values = malloc(n * d * item);
+    float *queries = malloc(MOST * d * sizeof *queries), *blended = malloc(MOST * d * sizeof *blended);
+    float *scores = malloc(MOST * n * sizeof *scores);
+    for (uint32_t i = 0; i < MOST * d; i++) queries[i] = small_integer();
+    for (uint32_t i = 0; i < n * d; i++) x[i] = small_integer();
+    for (uint32_t i = 0; i < n; i++) k->store(x + i * d, d, values + (size_t)i * d * item);
+    for (uint32_t panel = 0; panel < n_panels; panel++)
+        for (uint32_t c = 0; c < d; c++) {
+            float lanes[ME_PANEL];
+            for (uint32_t i = 0; i < ME_PANEL; i++) lanes[i] = x[(panel * ME_PANEL + i) * d + c];
+            k->store(lanes, ME_PANEL, keys + ((size_t)panel * d + c) * ME_PANEL * item);
+        }
+    k->scores(queries, n_queries, d, keys, n_panels, scores, n);
+    for (uint32_t q = 0; q < n_queries; q++)
+        for (uint32_t i = 0; i < n; i++) {
+            float expected = 0;
+            for (uint32_t c = 0; c < d; c++) expected += queries[q * d + c] * x[i * d + c];
+            wrong += scores[q * n + i] != expected;
+            scores[q * n + i] = small_integer();
+        }
+    k->blend(scores, n, n_queries, values, n_blended, d, blended, d);
+    for (uint32_t q = 0; q < n_queries; q++)
+        for (uint32_t c = 0; c < d; c++) {
+            float expected = 0;
+            for (uint32_t i = 0; i < n_blended; i++) expected += scores[q * n + i] * x[i * d + c];
+            wrong += blended[q * d + c] != expected;
+        }
+    free(x), free(keys), free(values), free(queries), free(blended), free(scores);
+    return wrong;
+}
+
+static int check_attention(const me_kernels *k) {
+    static const uint32_t DIMENSIONS[] = {1, 2, 6, 16, 20, 33, 64, 80, 128};
+    int wrong = 0;
+    for (size_t i = 0; i < sizeof DIMENSIONS / sizeof *DIMENSIONS; i++)
+        for (uint32_t n_queries = 1; n_queries <= 6; n_queries++)
+            for (uint32_t n_panels = 1; n_panels <= 5; n_panels++) {
+                wrong += check_cache(&k->f32, sizeof(float), n_queries, DIMENSIONS[i], n_panels);
+                wrong += check_cache(&k->f16, sizeof(uint16_t), n_queries, DIMENSIONS[i], n_panels);
+            }
+    return wrong;
+}
+
+/* Every float16 comes back from float32, and what lies between goes to the nearest, even first. */
+static int check_halfs(const me_kernels *k) {
+    int wrong = 0;
+    for (uint32_t half = 0; half < 0x7c00; half++) {
+        float a = me_float_from_half((uint16_t)half), b = me_float_from_half((uint16_t)(half + 1));
+        float middle = half == 0x7bff ? 65520.0f : (a + b) / 2;
+        float x[16] = {a, -a, nextafterf(middle, a), nextafterf(middle, INFINITY), middle, -middle};
+        uint16_t found[16], even = (uint16_t)(half + (half & 1));
+        uint16_t expected[16] = {(uint16_t)half, (uint16_t)(half | 0x8000), (uint16_t)half,
+                                 (uint16_t)(half + 1), even, (uint16_t)(even | 0x8000)};
+        k->f16.store(x, 16, found);
+        wrong += memcmp(found, expected, sizeof found) != 0;
+        k->f16.store(x, 6, found);
+        wrong += memcmp(found, expected, 6 * sizeof *found) != 0;
     }
+    return wrong;
+}
+
+static int check_sums(const me_kernels *k, uint32_t n) { /* of integers: exact in any order */
+    float *x = malloc(n * sizeof *x), sum = 0, square = 0, largest = -INFINITY;
     for (uint32_t i = 0; i < n; i++) {
-        float expected = 0;
-        for (uint32_t row = 0; row < N; row++) expected += weights[row] * rows_of[row * n + i];
-        wrong += sum[i] != expected;
+        x[i] = small_integer();
+        sum += x[i];
+        square += x[i] * x[i];
+        largest = x[i] > largest ? x[i] : largest;
     }
+    int wrong = k->dot(x, x, n) != square;
+    wrong += k->total(x, n) != sum;
+    wrong += k->largest(x, n) != largest;
     free(x);
-    free(rows_of);
-    free(sum);
     return wrong;
 }
 
@@ -157,25 +222,6 @@ static int check_exponentials(const me_kernels *k) {
     return wrong;
 }
 
-static int check_softmax(const me_kernels *k, uint32_t n) {
-    int wrong = 0;
-    double most = -1e9, sum = 0;
-    float *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y);
-    for (uint32_t i = 0; i < n; i++) {
-        x[i] = y[i] = (float)(random_bits() % 8000) * 0.01f - 40.0f;
-        most = x[i] > most ? x[i] : most;
-    }
-    for (uint32_t i = 0; i < n; i++) sum += exp((x[i] - most) * 0.25);
-    k->softmax(y, n, 0.25f);
-    for (uint32_t i = 0; i < n; i++) {
-        double exact = exp((x[i] - most) * 0.25) / sum;
-        wrong += !(fabs(y[i] - exact) <= 2e-6 * exact);
-    }
-    free(x);
-    free(y);
-    return wrong;
-}
-
 int main(void) {
     static const char *const NAMES[] = {"plain", "avx2", "avx512vnni", "neon", "neondot"};
     static const uint32_t SHAPES[][2] = {{1, 1},  {2, 3},  {3, 4},  {18, 1}, {18, 5},
@@ -187,8 +233,8 @@ int main(void) {
         int before = wrong;
         for (size_t j = 0; j < sizeof SHAPES / sizeof *SHAPES; j++)
             wrong += check_shape(k, SHAPES[j][0], SHAPES[j][1]);
-        for (uint32_t n = 0; n < 200; n++) wrong += check_sums(k, n);
-        for (uint32_t n = 1; n < 100; n++) wrong += check_softmax(k, n);
+        for (uint32_t n = 1; n < 200; n++) wrong += check_sums(k, n);
+        wrong += check_attention(k) + check_halfs(k);
         wrong += check_exponentials(k);
         printf("%s: %d differences\n", k->name, wrong - before);
     }

@@ -46,39 +46,44 @@ def load(path):
 
 
 def quantised(matrix, kind):
-    """Round to nearest in blocks of 32: (integers, float16 scales), padded to whole panels."""
+    """Round to nearest in blocks of 32, padded to whole panels: integers, scales and minimums."""
     n_out, n_in = matrix.shape
     padded = np.pad(matrix, ((0, -n_out % 16), (0, -n_in % 32)))
     blocks = padded.reshape(len(padded), -1, 32)
-    most = 127 if kind == Q8 else 7
-    scales = (np.abs(blocks).max(axis=2) / most).astype(np.float16)
+    least, most = (-127, 127) if kind == Q8 else (0, 15)
+    minimums = (blocks.min(axis=2) * (kind == Q4)).astype(np.float16)
+    shifted = blocks - minimums.astype(np.float32)[..., None]
+    scales = (np.abs(shifted).max(axis=2) / most).astype(np.float16)
     divisor = np.where(scales == 0, 1, scales).astype(np.float32)[..., None]
-    return np.clip(np.rint(blocks / divisor), -most, most).astype(np.int8), scales
+    return np.clip(np.rint(shifted / divisor), least, most).astype(np.int8), scales, minimums
 
 
 def dequantised(matrix, kind):
     """What the packed matrix stands for."""
     if kind == F32:
         return matrix
-    q, scales = quantised(matrix, kind)
-    values = (q * scales.astype(np.float32)[..., None]).reshape(len(q), -1)
-    return values[: matrix.shape[0], : matrix.shape[1]]
+    q, scales, minimums = quantised(matrix, kind)
+    values = q * scales.astype(np.float32)[..., None] + minimums.astype(np.float32)[..., None]
+    return values.reshape(len(q), -1)[: matrix.shape[0], : matrix.shape[1]]
 
 
 def pack_matrix(matrix, kind):
     if kind == F32:
         return matrix.tobytes()
-    q, scales = quantised(matrix, kind)
+    q, scales, minimums = quantised(matrix, kind)
     n_panels, n_blocks = len(q) // 16, q.shape[1]
     groups = q.reshape(n_panels, 16, n_blocks, 8, 4).transpose(0, 2, 3, 1, 4)
     if kind == Q4:
-        nibbles = (groups + 8).astype(np.uint8)
-        groups = nibbles[:, :, :4] | nibbles[:, :, 4:] << 4
-    return groups.tobytes() + scales.reshape(n_panels, 16, n_blocks).transpose(0, 2, 1).tobytes()
+        groups = groups[:, :, :4] | groups[:, :, 4:] << 4
+    parts = [scales, minimums] if kind == Q4 else [scales]
+    by_panel = [p.reshape(n_panels, 16, n_blocks).transpose(0, 2, 1).tobytes() for p in parts]
+    return groups.tobytes() + b"".join(by_panel)
 
 
 def kind_of(name, shape, kind):
-    return kind if len(shape) == 2 and name != "pos_embed.weight" else F32
+    if len(shape) == 1 or name == "pos_embed.weight":
+        return F32
+    return Q8 if kind == Q4 and name in ("embed.weight", "head.weight") else kind
 
 
 def pack(a, tensors, kind):
@@ -108,7 +113,7 @@ def pack(a, tensors, kind):
         n_out, n_in = shape if len(shape) == 2 else (1, shape[0])
         table += struct.pack("<4I2Q", each, n_out, n_in, 0, data_offset + len(data), len(raw))
         data += raw + bytes(-len(raw) % 64)
-    header = b"MERINO\0\1" + struct.pack(
+    header = b"MERINO\0\2" + struct.pack(
         "<Q4IQ24x", data_offset + len(data), 64, len(a.blocks), len(shapes), table_offset,
         data_offset,
     )  # fmt: skip

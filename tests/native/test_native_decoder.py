@@ -6,10 +6,15 @@ from doubles import llama_architecture, random_tensors, tiny_architecture
 from native_core import F32, Q4, Q8, Session, dequantised, kind_of, pack
 
 from merino_edge.formats.architecture import BlockSpec
+from merino_edge.runtime.backends import reference
 from merino_edge.runtime.backends.reference import decoder_logits
 
 KERNELS = ["plain", "avx2", "avx512vnni"]
 IDS = np.random.RandomState(5).randint(0, 300, 40)
+LONG = llama_architecture(
+    blocks=(BlockSpec(32, 4, 1, 72, 2), BlockSpec(48, 2, 2, 100, 2)), max_seq_len=300
+)
+LONG_IDS = np.random.RandomState(6).randint(0, 300, 290)
 ARCHITECTURES = {
     "merino": tiny_architecture(),
     "llama": llama_architecture(),
@@ -53,6 +58,17 @@ class RoundsItsInput(np.ndarray):
         return np.asarray(self)[index]
 
 
+@pytest.fixture
+def half_cache(monkeypatch):
+    """The reference keeps keys and values in float16, as the core does with whole numbers."""
+    attend = reference._attend
+
+    def attend_halfs(q, k, v):
+        return attend(q, k.astype(np.float16).astype(q.dtype), v.astype(np.float16).astype(q.dtype))
+
+    monkeypatch.setattr(reference, "_attend", attend_halfs)
+
+
 def with_rounded_inputs(tensors):
     return {
         name: tensor.view(RoundsItsInput)
@@ -84,7 +100,7 @@ def test_float32_logits_equal_the_references(tmp_path, library, kernels, name):
 @pytest.mark.parametrize("kind", [Q8, Q4], ids=["q8", "q4"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_quantised_logits_equal_the_references_with_rounded_activations(
-    tmp_path, library, kernels, name, kind
+    tmp_path, library, kernels, half_cache, name, kind
 ):
     a = ARCHITECTURES[name]
     path, tensors = packed(tmp_path, a, kind)
@@ -99,17 +115,30 @@ def test_quantised_logits_equal_the_references_with_rounded_activations(
     assert errors.max() < 0.02
 
 
+def test_a_past_of_several_segments_is_one_softmax(tmp_path, library, kernels):
+    a = LONG
+    path, tensors = packed(tmp_path, a, F32)
+    expected = decoder_logits(a, tensors, LONG_IDS, len(LONG_IDS))
+    session = Session(library, path, a.max_seq_len)
+    found = session.prefill(LONG_IDS, len(LONG_IDS), a.vocab_size)
+    session.close()
+    assert relative_error(found, expected) < 1e-5
+
+
 @pytest.mark.parametrize("kind", [F32, Q8, Q4], ids=["f32", "q8", "q4"])
 def test_threads_and_chunks_do_not_change_a_logit(tmp_path, library, kind):
-    a = ARCHITECTURES["two_head_dims"]
+    """Around 128 and 256 positions, too, where a token's past gets another segment."""
+    a, n = LONG, len(LONG_IDS)
     path, _ = packed(tmp_path, a, kind)
-    alone, three = Session(library, path, 48), Session(library, path, 48, n_threads=3)
-    expected = alone.prefill(IDS, 40, a.vocab_size)
-    found = [three.prefill(IDS[:5], 2, a.vocab_size)[1], three.step(IDS[5], a.vocab_size)]
-    found += list(three.prefill(IDS[6:], 34, a.vocab_size))
+    alone, three = Session(library, path, n), Session(library, path, n, n_threads=3)
+    expected = alone.prefill(LONG_IDS, n, a.vocab_size)
+    found = list(three.prefill(LONG_IDS[:5], 5, a.vocab_size))
+    for begin, end in [(5, 120), (140, 250)]:
+        found += list(three.prefill(LONG_IDS[begin:end], end - begin, a.vocab_size))
+        found += [three.step(token, a.vocab_size) for token in LONG_IDS[end : end + 20]]
     alone.close()
     three.close()
-    assert np.array_equal(found, expected[4:])
+    assert np.array_equal(found, expected[: len(found)])
 
 
 def test_best_gives_the_largest_logits_in_order(tmp_path, library):

@@ -25,7 +25,7 @@ enum {
     HEADER_BYTES = 64, CONFIG_BYTES = 64, BLOCK_BYTES = 32, TENSOR_BYTES = 32,
     MAX_WIDTH = 1 << 16, MAX_ROWS = 1 << 24, MAX_LAYERS = 1 << 14
 };
-static const char MAGIC[8] = {'M', 'E', 'R', 'I', 'N', 'O', 0, 1};
+static const char MAGIC[8] = {'M', 'E', 'R', 'I', 'N', 'O', 0, 2};
 
 typedef struct {
     char magic[8];
@@ -150,6 +150,9 @@ static void widen(me_model *m, const me_block *b) {
     m->max_width = larger(m->max_width, b->d_model);
     m->max_row = larger(m->max_row, larger(m->max_width, larger(qkv, up)));
     m->max_half = larger(m->max_half, b->head_dim / 2);
+    m->max_kv_head = larger(m->max_kv_head, b->n_kv_head);
+    m->max_queries = larger(m->max_queries, b->n_head / b->n_kv_head);
+    m->max_group = larger(m->max_group, b->d_model / b->n_kv_head);
     m->cache_row += (uint64_t)b->depth * b->n_kv_head * b->head_dim;
 }
 
@@ -180,7 +183,8 @@ static int read_blocks(reader *r) {
 static uint64_t matrix_bytes(const me_matrix *m) {
     uint64_t blocks = (uint64_t)m->n_panels * m->n_blocks; /* of 16 rows x 32 columns */
     if (m->kind == ME_F32) return (uint64_t)m->n_out * m->n_in * sizeof(float);
-    return blocks * (m->kind == ME_Q8 ? 512 : 256) + blocks * ME_PANEL * sizeof(uint16_t);
+    if (m->kind == ME_Q8) return blocks * (512 + ME_PANEL * sizeof(uint16_t));
+    return blocks * (256 + 2 * ME_PANEL * sizeof(uint16_t));
 }
 
 static void take(reader *r, uint32_t n_out, uint32_t n_in, me_matrix *matrix) {
@@ -204,9 +208,12 @@ static void take(reader *r, uint32_t n_out, uint32_t n_in, me_matrix *matrix) {
     if (r->status != ME_OK) return;
     matrix->rows = (const float *)(const void *)(map + e.offset);
     matrix->quants = map + e.offset;
+    if (e.kind == ME_F32) return;
+    r->model->half_cache = 1;
     uint64_t n_scales = (uint64_t)matrix->n_panels * matrix->n_blocks * ME_PANEL;
-    if (e.kind != ME_F32) /* the scales end the tensor */
-        matrix->scales = (const uint16_t *)(const void *)(map + e.offset + e.n_bytes - n_scales * 2);
+    const uint16_t *end = (const void *)(map + e.offset + e.n_bytes);
+    if (e.kind == ME_Q4) matrix->minimums = end -= n_scales;
+    matrix->scales = end - n_scales;
 }
 
 static const float *take_floats(reader *r, uint32_t n_out, uint32_t n_in) {

@@ -1,4 +1,4 @@
-/* float16 to float32 in plain C, exactly: every float16 is a float32. */
+/* float16 and float32 in plain C. Every float16 is a float32; back, it rounds to nearest even. */
 #ifndef ME_HALF_H
 #define ME_HALF_H
 
@@ -17,6 +17,23 @@ static inline float me_float_from_half(uint16_t half) {
                                    : (rest << 13) + ((127u - 15u) << 23));
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+static inline uint16_t me_half_from_float(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000u);
+    uint32_t rest = bits & 0x7fffffffu;
+    if (rest > 0x7f800000u) return (uint16_t)(sign | 0x7e00u | (rest >> 13 & 0x3ffu)); /* NaN */
+    if (rest >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and more: infinity */
+    if (rest < 0x38800000u) { /* subnormal: adding 0.5 leaves units of 2^-24 in the low bits */
+        float size;
+        memcpy(&size, &rest, sizeof size);
+        size += 0.5f;
+        memcpy(&rest, &size, sizeof rest);
+        return (uint16_t)(sign | (rest - 0x3f000000u));
+    }
+    return (uint16_t)(sign | ((rest - ((127u - 15u) << 23) + 0xfffu + (rest >> 13 & 1u)) >> 13));
 }
 
 #endif

@@ -10,14 +10,15 @@
 /* 16 rows of a matrix. */
 typedef struct {
     const uint8_t *quants;
-    const uint16_t *scales;
+    const uint16_t *scales, *minimums; /* minimums: of Q4 only */
     uint32_t n_blocks;
 } me_panel;
 
-/* A vector in int8 (-127..127): value = scale * q, a scale and a sum of q for each 32 values. */
+/* A vector in int8 (-127..127): value = scale * q. For each 32 values a scale, the sum of q, and
+ * total = scale * sum. */
 typedef struct {
     int8_t *q;
-    float *scale;
+    float *scale, *total;
     int32_t *sum;
 } me_row;
 
@@ -25,17 +26,26 @@ typedef struct {
 typedef void (*me_panel_kernel)(const me_panel *panel, const me_row *rows, uint32_t n_rows,
                                 float (*out)[ME_PANEL]);
 
+/* Attention over a cache of one type. Keys lie in panels of 16 positions, [channel][16]; values in
+ * rows, [position][channel]. */
+typedef struct {
+    /* out[q][i] = queries[q] . key i, for 16 n_panels keys; rows of out lie stride apart */
+    void (*scores)(const float *queries, uint32_t n_queries, uint32_t d, const void *keys,
+                   uint32_t n_panels, float *out, size_t stride);
+    /* out[q] = sum of weights[q][i] values[i] over n positions */
+    void (*blend)(const float *weights, size_t stride, uint32_t n_queries, const void *values,
+                  uint32_t n, uint32_t d, float *out, size_t out_stride);
+    void (*store)(const float *x, uint32_t n, void *out);
+} me_cache_kernels;
+
 typedef struct {
     const char *name;
     me_panel_kernel q8, q4;
     float (*dot)(const float *a, const float *b, uint32_t n);
-    /* out[i] = x . rows[i], for rows [n_rows, n] */
-    void (*dots)(const float *x, const float *rows, uint32_t n_rows, uint32_t n, float *out);
-    /* out = sum of weights[i] rows[i], for rows [n_rows, n] */
-    void (*weighted_sum)(const float *weights, const float *rows, uint32_t n_rows, uint32_t n,
-                         float *out);
-    void (*softmax)(float *x, uint32_t n, float scale); /* x <- softmax(scale x) */
+    float (*largest)(const float *x, uint32_t n);
+    float (*total)(const float *x, uint32_t n);
     void (*exponentials)(float *x, uint32_t n, float shift, float scale); /* e^(scale (x - shift)) */
+    me_cache_kernels f32, f16;
 } me_kernels;
 
 extern const me_kernels me_kernels_plain;

@@ -10,6 +10,10 @@
 
 #define LANES 8
 #define LANES_TARGET __attribute__((target("avx2,fma,f16c")))
+#define LANES_SPLAT(x) (me_lanes)_mm256_set1_ps(x)
+#define LANES_FMA(a, b, c) (me_lanes)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
+#define LANES_FROM_HALF(p) (me_lanes)_mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
+#define LANES_TO_HALF(v, p) _mm_storeu_si128((void *)(p), _mm256_cvtps_ph((__m256)(v), 0))
 #include "lanes.h"
 
 /* Four activations, in every row's place. */
@@ -47,11 +51,15 @@ LANES_TARGET static inline __m256i block_q4(const uint8_t *quants, const int8_t 
     return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
+/* total + what 8 halfs give times factor */
+LANES_TARGET static inline __m256 add_halfs(__m256 total, const uint16_t *halfs, float factor) {
+    return LANES_FMA(LANES_FROM_HALF(halfs), _mm256_set1_ps(factor), total);
+}
+
 LANES_TARGET static inline __m256 scaled(__m256 total, __m256i sum, const uint16_t *scales,
                                          float x_scale) {
-    __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)scales));
-    scale = _mm256_mul_ps(scale, _mm256_set1_ps(x_scale));
-    return _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), scale, total);
+    __m256 scale = LANES_FROM_HALF(scales) * x_scale;
+    return LANES_FMA(_mm256_cvtepi32_ps(sum), scale, total);
 }
 
 LANES_TARGET static void avx2_q8(const me_panel *panel, const me_row *rows, uint32_t n_rows,
@@ -78,11 +86,11 @@ LANES_TARGET static void avx2_q4(const me_panel *panel, const me_row *rows, uint
             const uint8_t *quants = panel->quants + (size_t)b * 256;
             const uint16_t *scales = panel->scales + (size_t)b * ME_PANEL;
             const int8_t *x = rows[i].q + (size_t)b * ME_COLUMNS;
-            __m256i eights = _mm256_set1_epi32(8 * rows[i].sum[b]); /* 8 means zero */
-            __m256i first = _mm256_sub_epi32(block_q4(quants, x), eights);
-            __m256i second = _mm256_sub_epi32(block_q4(quants + 32, x), eights);
-            a = scaled(a, first, scales, rows[i].scale[b]);
-            z = scaled(z, second, scales + 8, rows[i].scale[b]);
+            const uint16_t *minimums = panel->minimums + (size_t)b * ME_PANEL;
+            a = scaled(a, block_q4(quants, x), scales, rows[i].scale[b]);
+            z = scaled(z, block_q4(quants + 32, x), scales + 8, rows[i].scale[b]);
+            a = add_halfs(a, minimums, rows[i].total[b]);
+            z = add_halfs(z, minimums + 8, rows[i].total[b]);
         }
         _mm256_storeu_ps(out[i], a);
         _mm256_storeu_ps(out[i] + 8, z);

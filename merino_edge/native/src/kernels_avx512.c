@@ -1,9 +1,9 @@
 /* AVX-512 VNNI: a register holds a group, 16 rows x 4 columns, and one instruction multiplies and
  * adds it.
  *
- * vpdpbusd wants unsigned times signed: Q4 is unsigned as stored (8 means zero), Q8 becomes so by
- * flipping its top bit (128 means zero). Either way the sum of the activations takes the excess
- * back: the accumulator simply starts at minus that. Two accumulators hide the latency. */
+ * vpdpbusd wants unsigned times signed: Q4 is unsigned as stored, Q8 becomes so by flipping its top
+ * bit (128 means zero). The sum of the activations takes that excess back: the accumulator simply
+ * starts at minus 128 times the sum. Two accumulators hide the latency. */
 #include "kernels.h"
 
 #if defined(ME_HAS_VNNI)
@@ -11,6 +11,10 @@
 
 #define LANES 16
 #define LANES_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni,avx512vl,fma,f16c")))
+#define LANES_SPLAT(x) (me_lanes)_mm512_set1_ps(x)
+#define LANES_FMA(a, b, c) (me_lanes)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
+#define LANES_FROM_HALF(p) (me_lanes)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
+#define LANES_TO_HALF(v, p) _mm256_storeu_si256((void *)(p), _mm512_cvtps_ph((__m512)(v), 0))
 #include "lanes.h"
 
 enum { TILE = 4 }; /* rows that share a loaded block: 8 groups and their totals fit the registers */
@@ -21,15 +25,13 @@ LANES_TARGET static inline __m512i four(const int8_t *x) {
     return _mm512_set1_epi32(word);
 }
 
-/* The eight groups of a block, unsigned, and what its zero is. */
+/* The eight groups of a block, unsigned. */
 typedef struct {
     __m512i group[8];
-    int32_t zero;
 } block;
 
 LANES_TARGET static inline block load_q8(const uint8_t *quants) {
     block q;
-    q.zero = 128;
     for (int i = 0; i < 8; i++)
         q.group[i] = _mm512_xor_si512(_mm512_loadu_si512(quants + i * 64),
                                       _mm512_set1_epi8((char)0x80));
@@ -39,7 +41,6 @@ LANES_TARGET static inline block load_q8(const uint8_t *quants) {
 LANES_TARGET static inline block load_q4(const uint8_t *quants) {
     __m512i low = _mm512_set1_epi8(15);
     block q;
-    q.zero = 8;
     for (int i = 0; i < 4; i++) {
         __m512i pair = _mm512_loadu_si512(quants + i * 64);
         q.group[i] = _mm512_and_si512(pair, low);
@@ -48,8 +49,8 @@ LANES_TARGET static inline block load_q4(const uint8_t *quants) {
     return q;
 }
 
-LANES_TARGET static inline __m512i product(const block *q, const int8_t *x, int32_t sum) {
-    __m512i a = _mm512_set1_epi32(-q->zero * sum), z = _mm512_setzero_si512();
+LANES_TARGET static inline __m512i product(const block *q, const int8_t *x, __m512i a) {
+    __m512i z = _mm512_setzero_si512();
     for (int i = 0; i < 8; i += 2) {
         a = _mm512_dpbusd_epi32(a, q->group[i], four(x + i * 4));
         z = _mm512_dpbusd_epi32(z, q->group[i + 1], four(x + i * 4 + 4));
@@ -68,11 +69,13 @@ LANES_TARGET static inline __attribute__((always_inline)) void tile(
         const uint8_t *quants = panel->quants + b * block_bytes;
         const uint16_t *scales = panel->scales + b * ME_PANEL;
         block q = kind == ME_Q8 ? load_q8(quants) : load_q4(quants);
-        __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)scales));
+        me_lanes scale = LANES_FROM_HALF(scales), minimum = {0};
+        if (kind == ME_Q4) minimum = LANES_FROM_HALF(panel->minimums + b * ME_PANEL);
         for (int i = 0; i < n; i++) {
-            __m512i sum = product(&q, rows[i].q + b * ME_COLUMNS, rows[i].sum[b]);
-            __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(rows[i].scale[b]));
-            total[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), both, total[i]);
+            __m512i start = _mm512_set1_epi32(kind == ME_Q8 ? -128 * rows[i].sum[b] : 0);
+            __m512i sum = product(&q, rows[i].q + b * ME_COLUMNS, start);
+            total[i] = LANES_FMA(_mm512_cvtepi32_ps(sum), scale * rows[i].scale[b], total[i]);
+            if (kind == ME_Q4) total[i] = LANES_FMA(minimum, LANES_SPLAT(rows[i].total[b]), total[i]);
         }
     }
     for (int i = 0; i < n; i++) _mm512_storeu_ps(out[i], total[i]);

@@ -1,7 +1,7 @@
 /* NEON, with and without the dot product of ARMv8.2: a register is 4 rows x 4 columns.
  *
  * Here both factors are signed. Without the dot product, int8 products are added in int16: two of
- * Q8 fit (2 * 128 * 127 < 32768), and for Q4, within -8..7, all eight of a block do. Lanes hold
+ * Q8 fit (2 * 128 * 127 < 32768), and for Q4, within 0..15, all eight of a block do. Lanes hold
  * half a row each until the end, when neighbours are added. */
 #include "kernels.h"
 
@@ -10,6 +10,10 @@
 
 #define LANES 4
 #define LANES_TARGET
+#define LANES_SPLAT(x) (me_lanes)vdupq_n_f32(x)
+#define LANES_FMA(a, b, c) (me_lanes)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b))
+#define LANES_FROM_HALF(p) (me_lanes)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
+#define LANES_TO_HALF(v, p) vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)(v))))
 #include "lanes.h"
 
 #if defined(__clang__)
@@ -32,8 +36,7 @@ static inline int8x16_t group_q8(const uint8_t *quants, int group) {
 
 static inline int8x16_t group_q4(const uint8_t *quants, int group) {
     uint8x16_t pair = vld1q_u8(quants + group % 4 * 64);
-    uint8x16_t q = group < 4 ? vandq_u8(pair, vdupq_n_u8(15)) : vshrq_n_u8(pair, 4);
-    return vsubq_s8(vreinterpretq_s8_u8(q), vdupq_n_s8(8));
+    return vreinterpretq_s8_u8(group < 4 ? vandq_u8(pair, vdupq_n_u8(15)) : vshrq_n_u8(pair, 4));
 }
 
 /* The integers of one block for 4 rows; quants points at their first group. */
@@ -63,20 +66,24 @@ static inline int32x4_t quarter_q4(const uint8_t *quants, const int8_t *x) {
 }
 
 INLINE float32x4_t scaled(float32x4_t total, int32x4_t sum, const uint16_t *scales, float x_scale) {
-    float32x4_t scale = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(scales)));
-    return vfmaq_f32(total, vcvtq_f32_s32(sum), vmulq_n_f32(scale, x_scale));
+    float32x4_t scale = vmulq_n_f32(LANES_FROM_HALF(scales), x_scale);
+    return vfmaq_f32(total, vcvtq_f32_s32(sum), scale);
 }
 
+/* Q4's minimums are where Q8 has none, so block_bytes tells them apart; inlined with it constant. */
 INLINE void multiply(const me_panel *panel, const me_row *rows, uint32_t n_rows,
                      float (*out)[ME_PANEL], size_t block_bytes, quarter_kernel quarter) {
     for (uint32_t i = 0; i < n_rows; i++) {
         float32x4_t total[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
         for (size_t b = 0; b < panel->n_blocks; b++)
             for (int k = 0; k < 4; k++) {
+                size_t place = b * ME_PANEL + (size_t)k * 4;
                 int32x4_t sum = quarter(panel->quants + b * block_bytes + k * 16,
                                         rows[i].q + b * ME_COLUMNS);
-                const uint16_t *scales = panel->scales + b * ME_PANEL + k * 4;
-                total[k] = scaled(total[k], sum, scales, rows[i].scale[b]);
+                total[k] = scaled(total[k], sum, panel->scales + place, rows[i].scale[b]);
+                if (block_bytes == 256)
+                    total[k] = vfmaq_n_f32(total[k], LANES_FROM_HALF(panel->minimums + place),
+                                           rows[i].total[b]);
             }
         for (int k = 0; k < 4; k++) vst1q_f32(out[i] + k * 4, total[k]);
     }

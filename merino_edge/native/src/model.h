@@ -11,12 +11,13 @@ enum { ME_LEARNED = 0, ME_ROPE = 1 };
 enum { ME_GELU = 0, ME_GELU_TANH = 1, ME_RELU = 2, ME_SILU = 3 };
 enum { ME_PANEL = 16, ME_COLUMNS = 32 }; /* rows of a panel; columns that share a scale */
 
-/* [n_out, n_in]. F32: rows. Q8 and Q4: panels of quants, then their float16 scales. */
+/* [n_out, n_in]. F32: rows. Q8 and Q4: panels of quants, then their float16 scales; then, for Q4,
+ * float16 minimums. */
 typedef struct {
     uint32_t kind, n_out, n_in, n_panels, n_blocks;
     const float *rows;
     const uint8_t *quants;
-    const uint16_t *scales;
+    const uint16_t *scales, *minimums;
 } me_matrix;
 
 typedef struct {
@@ -51,7 +52,10 @@ struct me_model {
     uint32_t max_width; /* of the residual stream and the embedding */
     uint32_t max_row;   /* of anything that enters or leaves a matrix, but the logits */
     uint32_t max_half;  /* of head_dim */
-    uint64_t cache_row; /* floats of keys (or values) that one token adds, over all layers */
+    uint64_t cache_row; /* numbers of keys (or values) that one token adds, over all layers */
+    uint32_t half_cache; /* float16, unless all matrices are float32 */
+    uint32_t max_kv_head, max_queries; /* of n_kv_head; of the queries that share one */
+    uint32_t max_group;                /* of the channels of those queries */
     me_block *blocks;
     me_norm *norms;
     const float *pos_embed;

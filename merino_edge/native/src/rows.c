@@ -81,7 +81,8 @@ void me_rotate(float *head, const float *cosines, const float *sines, uint32_t h
     }
 }
 
-static void quantise_block(const float x[ME_COLUMNS], int8_t *q, float *scale, int32_t *sum) {
+static void quantise_block(const float x[ME_COLUMNS], const me_row *out, uint32_t b) {
+    int8_t *q = out->q + (size_t)b * ME_COLUMNS;
     int32_t most_bits = 0; /* sizes of floats order like their bits, and integers vectorise */
     float most;
     for (int i = 0; i < ME_COLUMNS; i++) {
@@ -91,14 +92,15 @@ static void quantise_block(const float x[ME_COLUMNS], int8_t *q, float *scale, i
     memcpy(&most, &most_bits, sizeof most);
     /* below this the inverse would overflow; such a block is zero */
     float inverse = most > 1e-30f ? 127.0f / most : 0.0f;
-    int32_t total = 0;
+    int32_t sum = 0;
     for (int i = 0; i < ME_COLUMNS; i++) {
         int32_t rounded = bits_of(x[i] * inverse + ROUND) - bits_of(ROUND);
         q[i] = (int8_t)rounded;
-        total += (int8_t)rounded;
+        sum += (int8_t)rounded;
     }
-    *scale = most / 127.0f;
-    *sum = total;
+    out->scale[b] = most / 127.0f;
+    out->sum[b] = sum;
+    out->total[b] = out->scale[b] * (float)sum;
 }
 
 void me_quantise_blocks(const float *x, uint32_t n, uint32_t begin, uint32_t end,
@@ -108,7 +110,7 @@ void me_quantise_blocks(const float *x, uint32_t n, uint32_t begin, uint32_t end
         float padded[ME_COLUMNS] = {0};
         uint32_t left = n - b * ME_COLUMNS;
         if (left < ME_COLUMNS) block = memcpy(padded, block, left * sizeof(float));
-        quantise_block(block, out->q + (size_t)b * ME_COLUMNS, &out->scale[b], &out->sum[b]);
+        quantise_block(block, out, b);
     }
 }
 
@@ -120,7 +122,8 @@ static float value_at(const me_matrix *m, uint32_t row, uint32_t column) {
     if (m->kind == ME_Q8)
         return scale * (int8_t)m->quants[block * 512 + i / 4 * 64 + r * 4 + i % 4];
     uint8_t pair = m->quants[block * 256 + i % 16 / 4 * 64 + r * 4 + i % 4];
-    return scale * (float)((i < 16 ? pair & 15 : pair >> 4) - 8);
+    float minimum = me_float_from_half(m->minimums[block * ME_PANEL + r]);
+    return scale * (float)(i < 16 ? pair & 15 : pair >> 4) + minimum;
 }
 
 void me_matrix_row(const me_matrix *m, uint32_t row, float *out) {

@@ -25,27 +25,46 @@ static void lay_out_rows(me_session *s, uint8_t *base, uint64_t *used) {
         me_row row;
         row.q = part(base, used, n_blocks, ME_COLUMNS);
         row.scale = part(base, used, n_blocks, sizeof *row.scale);
+        row.total = part(base, used, n_blocks, sizeof *row.total);
         row.sum = part(base, used, n_blocks, sizeof *row.sum);
         if (base) s->rows[t] = row;
+    }
+}
+
+static void lay_out_parts(me_session *s, uint8_t *base, uint64_t *used, uint32_t n_threads) {
+    const me_model *m = s->model;
+    uint32_t n_parts = n_threads > m->max_kv_head ? n_threads : m->max_kv_head;
+    uint64_t n_sums = (uint64_t)m->max_queries * s->n_segments;
+    s->parts = part(base, used, n_parts, sizeof *s->parts);
+    for (uint32_t i = 0; i < n_parts; i++) {
+        me_parts parts;
+        parts.largest = part(base, used, n_sums, sizeof(float));
+        parts.sums = part(base, used, n_sums, sizeof(float));
+        parts.values = part(base, used, (uint64_t)m->max_group * s->n_segments, sizeof(float));
+        if (base) s->parts[i] = parts;
     }
 }
 
 /* Sets the pointers of a session whose memory begins at base; gives the bytes in all. */
 static uint64_t lay_out(me_session *s, uint8_t *base, uint32_t n_threads) {
     const me_model *m = s->model;
-    uint64_t used = 0, cache = m->cache_row * s->context_len;
+    uint64_t used = 0;
+    s->n_segments = (s->context_len + ME_SEGMENT - 1) / ME_SEGMENT;
+    s->cache_len = (s->context_len + ME_PANEL - 1) / ME_PANEL * ME_PANEL;
     part(base, &used, 1, sizeof *s);
     s->workers = part(base, &used, n_threads, sizeof *s->workers);
     s->x = part(base, &used, (uint64_t)ME_CHUNK * m->max_width, sizeof(float));
     s->y = part(base, &used, (uint64_t)ME_CHUNK * m->max_row, sizeof(float));
     s->z = part(base, &used, (uint64_t)ME_CHUNK * m->max_row, sizeof(float));
     lay_out_rows(s, base, &used);
-    s->scores = part(base, &used, (uint64_t)n_threads * s->context_len, sizeof(float));
+    s->scores = part(base, &used, (uint64_t)n_threads * m->max_queries * ME_SEGMENT, sizeof(float));
+    lay_out_parts(s, base, &used, n_threads);
     s->cosines = part(base, &used, (uint64_t)ME_CHUNK * m->max_half, sizeof(float));
     s->sines = part(base, &used, (uint64_t)ME_CHUNK * m->max_half, sizeof(float));
     s->logits = part(base, &used, m->config.vocab_size, sizeof(float));
-    s->keys = part(base, &used, cache, sizeof(float));
-    s->values = part(base, &used, cache, sizeof(float));
+    size_t number = m->half_cache ? sizeof(uint16_t) : sizeof(float);
+    s->keys = part(base, &used, m->cache_row * s->cache_len, number);
+    s->values = part(base, &used, m->cache_row * s->cache_len, number);
     return used;
 }
 

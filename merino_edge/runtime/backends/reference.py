@@ -109,15 +109,21 @@ def _attention(
     q, k, v = np.split(qkv, [block.n_head, block.n_head + block.n_kv_head], axis=1)
     if a.position == "rope":
         q, k = _rotate(q, a.rope_base), _rotate(k, a.rope_base)
+    return _linear(w, prefix + "attn.out", _attend(q, k, v).reshape(n_tokens, -1))
+
+
+def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """What each query [T, H, D] finds among the keys and values [T, K, D] before it: [T, H, D]."""
+    n_tokens, n_head, head_dim = q.shape
     future = np.triu(np.ones((n_tokens, n_tokens), dtype=bool), k=1)
-    heads_per_kv = block.n_head // block.n_kv_head
+    heads_per_kv = n_head // k.shape[1]
     out = np.empty_like(q)
-    for head in range(block.n_head):
+    for head in range(n_head):
         shared = head // heads_per_kv
         scores = (q[:, head] @ k[:, shared].T) / math.sqrt(head_dim)  # [T, T]
         scores[future] = -np.inf
         out[:, head] = _softmax(scores) @ v[:, shared]
-    return _linear(w, prefix + "attn.out", out.reshape(n_tokens, -1))
+    return out
 
 
 def _rotate(x: np.ndarray, base: float) -> np.ndarray:
