@@ -59,7 +59,7 @@ def test_natural_weights_get_zero_points_that_are_whole():
 
     steps = -quantised.zeros.astype(np.float32) * quantised.scales.astype(np.float32)
     np.testing.assert_array_equal(quantised.minimums, steps.astype(np.float16))
-    assert 4 < quantised.zeros.min() + 1
+    assert quantised.zeros.min() > 3
     assert quantised.zeros.max() < 12
 
 

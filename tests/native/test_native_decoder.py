@@ -1,5 +1,7 @@
 """The C core gives the logits of the numpy reference, token by token and in chunks."""
 
+import ctypes as c
+
 import numpy as np
 import pytest
 from doubles import llama_architecture, random_tensors, tiny_architecture
@@ -11,6 +13,7 @@ from merino_edge.runtime.backends.reference import decoder_logits
 
 KERNELS = ["plain", "avx2", "avx512vnni"]
 IDS = np.random.RandomState(5).randint(0, 300, 40)
+SAMPLE_ARGUMENTS = [c.c_void_p, c.c_float, c.c_uint32, c.c_float, c.c_void_p, c.c_void_p]
 LONG = llama_architecture(
     blocks=(BlockSpec(32, 4, 1, 72, 2), BlockSpec(48, 2, 2, 100, 2)), max_seq_len=300
 )
@@ -164,9 +167,46 @@ def test_what_cannot_be_is_refused_and_changes_nothing(tmp_path, library):
     assert library.me_prefill(session.session, ids.ctypes.data, 4, 5, None) == argument
     assert library.me_step(session.session, 300, None) == argument
     assert library.me_step(session.session, -1, None) == argument
+    token, state, sample = c.c_int32(), c.byref(c.c_uint64()), library.me_sample
+    sample.argtypes = SAMPLE_ARGUMENTS
+    for temperature, top_k, top_p in [(1, 1, 1), (-1, 1, 1), (float("nan"), 1, 1), (1, 0, 1)]:
+        assert sample(session.session, temperature, top_k, top_p, state, c.byref(token)) == argument
     assert library.me_position(session.session) == 0
     assert library.me_prefill(session.session, ids.ctypes.data, 20, 0, None) == 0
     assert library.me_step(session.session, 1, None) == full
     assert library.me_session_bytes(session.model, 49, 1) == 0  # max_seq_len is 48
     assert library.me_session_bytes(session.model, 48, 1) > 0
+    session.close()
+
+
+def sampled(library, session, temperature, top_k, top_p, n, seed=1):
+    """The ids of n draws from the same logits."""
+    state, token = c.c_uint64(seed), c.c_int32()
+    library.me_sample.argtypes = SAMPLE_ARGUMENTS
+    ids = []
+    for _ in range(n):
+        arguments = (session.session, temperature, top_k, top_p, c.byref(state), c.byref(token))
+        assert library.me_sample(*arguments) == 0
+        ids.append(token.value)
+    return ids
+
+
+def test_samples_are_as_frequent_as_they_are_likely(tmp_path, library):
+    a, n = ARCHITECTURES["merino"], 20000
+    path, _ = packed(tmp_path, a, F32)
+    session = Session(library, path, 48)
+    logits = session.prefill(IDS, 1, a.vocab_size)[0].astype(np.float64)
+    order = np.argsort(-logits, kind="stable")
+    weights = np.exp(logits[order[:20]] / 0.5 - logits[order[0]] / 0.5)
+    kept = np.searchsorted(np.cumsum(weights) / weights.sum(), 0.8) + 1
+    expected = weights[:kept] / weights[:kept].sum()
+
+    ids = sampled(library, session, 0.5, 20, 0.8, n)
+
+    assert set(ids) == set(order[:kept].tolist())
+    found = np.array([ids.count(token) for token in order[:kept]]) / n
+    assert np.abs(found - expected).max() < 4 * np.sqrt(0.25 / n)  # four standard errors
+    assert sampled(library, session, 0.5, 20, 0.8, 50) == ids[:50]
+    assert set(sampled(library, session, 0.0, 20, 0.8, 5)) == {order[0]}
+    assert set(sampled(library, session, 9.0, 1, 1.0, 5)) == {order[0]}
     session.close()

@@ -34,6 +34,8 @@ enum {
     ME_ERROR_SYSTEM = 7    /* threads could not be started */
 };
 
+enum { ME_MAX_TOP_K = 256 };
+
 typedef struct me_model me_model;
 typedef struct me_session me_session;
 
@@ -66,6 +68,11 @@ int me_prefill(me_session *session, const int32_t *ids, uint32_t n, uint32_t n_l
 int me_step(me_session *session, int32_t id, float *logits);
 /* The k largest of the last logits, largest first, the lower id first among equals. */
 int me_best(me_session *session, uint32_t k, int32_t *ids, float *logits);
+/* One of the top_k largest (1 to ME_MAX_TOP_K), by chance: the likelier first that together reach the
+ * share top_p (1 for all), at a temperature (0 for the largest alone). state is the caller's random
+ * number: begin with any, and keep it; the same state gives the same text. */
+int me_sample(me_session *session, float temperature, uint32_t top_k, float top_p, uint64_t *state,
+              int32_t *id);
 uint32_t me_position(const me_session *session);
 void me_reset(me_session *session);
 /* From another thread: the running me_prefill stops between chunks and returns ME_CANCELLED; the

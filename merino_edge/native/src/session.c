@@ -165,21 +165,6 @@ int me_step(me_session *s, int32_t id, float *logits) {
     return status;
 }
 
-/* Insertion into a short sorted list: k is small, and most ids lose at the first comparison. */
-int me_best(me_session *s, uint32_t k, int32_t *ids, float *logits) {
-    if (!s || !ids || !s->has_logits || k > s->model->config.vocab_size) return ME_ERROR_ARGUMENT;
-    uint32_t n = 0;
-    for (uint32_t id = 0; k && id < s->model->config.vocab_size; id++) {
-        if (n == k && !(s->logits[id] > s->logits[ids[n - 1]])) continue;
-        uint32_t place = n < k ? n++ : n - 1;
-        for (; place && s->logits[id] > s->logits[ids[place - 1]]; place--)
-            ids[place] = ids[place - 1];
-        ids[place] = (int32_t)id;
-    }
-    for (uint32_t i = 0; logits && i < k; i++) logits[i] = s->logits[ids[i]];
-    return ME_OK;
-}
-
 uint32_t me_position(const me_session *s) { return s ? s->position : 0; }
 
 void me_reset(me_session *s) {
