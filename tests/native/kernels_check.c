@@ -205,6 +205,53 @@ static int check_sums(const me_kernels *k, uint32_t n) { /* of integers: exact i
     return wrong;
 }
 
+static double activated(uint32_t activation, double x) {
+    switch (activation) {
+    case ME_GELU: return 0.5 * x * (1 + erf(x / sqrt(2.0)));
+    case ME_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979) * (x + 0.044715 * x * x * x)));
+    case ME_RELU: return x > 0 ? x : 0;
+    default: return x / (1 + exp(-x));
+    }
+}
+
+static int check_activations(const me_kernels *k) {
+    int wrong = 0;
+    float x[41], y[41];
+    for (uint32_t activation = ME_GELU; activation <= ME_SILU; activation++)
+        for (int round = 0; round < 400; round++) {
+            for (int i = 0; i < 41; i++) x[i] = (float)(random_bits() % 40001) * (i < 30 ? 2e-4f : 4e-3f) - 4;
+            x[0] = round % 2 ? 0.0f : -80.0f, x[1] = round % 2 ? -1e-6f : 300.0f;
+            memcpy(y, x, sizeof x);
+            k->activate(activation, y, 41);
+            for (int i = 0; i < 41; i++) {
+                double exact = activated(activation, x[i]);
+                wrong += !(fabs(y[i] - exact) <= 5e-7 * (1 + fabs(exact)));
+            }
+        }
+    return wrong;
+}
+
+/* A row's int8 is the same for every set, ties, tiny blocks and infinities included. */
+static int check_quantised(const me_kernels *k) {
+    static const float SCALES[] = {1.0f, 0x1p-20f, 1e-31f, 1e30f, 0.0f};
+    int wrong = 0;
+    for (int round = 0; round < 1000; round++) {
+        float x[ME_COLUMNS];
+        int8_t a[ME_COLUMNS], b[ME_COLUMNS];
+        float numbers[4];
+        int32_t sums[2];
+        me_row ours = {a, &numbers[0], &numbers[1], &sums[0]};
+        me_row plain = {b, &numbers[2], &numbers[3], &sums[1]};
+        for (int i = 0; i < ME_COLUMNS; i++) /* halves of 127ths are frequent */
+            x[i] = (float)((int)(random_bits() % 509) - 254) * SCALES[round % 5];
+        k->quantise(x, &ours, 0);
+        me_kernels_plain.quantise(x, &plain, 0);
+        wrong += memcmp(a, b, sizeof a) != 0 || sums[0] != sums[1];
+        wrong += numbers[0] != numbers[2] || numbers[1] != numbers[3];
+    }
+    return wrong;
+}
+
 static int check_exponentials(const me_kernels *k) {
     static const float EXTREMES[] = {-INFINITY, -1e30f, -87.5f, 88.0f, 0.0f, -0.0f, 1e-30f};
     int wrong = 0;
@@ -235,6 +282,7 @@ int main(void) {
             wrong += check_shape(k, SHAPES[j][0], SHAPES[j][1]);
         for (uint32_t n = 1; n < 200; n++) wrong += check_sums(k, n);
         wrong += check_attention(k) + check_halfs(k);
+        wrong += check_activations(k) + check_quantised(k);
         wrong += check_exponentials(k);
         printf("%s: %d differences\n", k->name, wrong - before);
     }

@@ -63,7 +63,7 @@ static void multiply(const me_hand *w, const me_matrix *m, const float *bias, ui
 /* The int8 form of a row of y, where the matrix wants it. */
 static void quantise(const me_hand *w, uint32_t t, const me_matrix *m) {
     if (m->kind != ME_F32)
-        me_quantise_blocks(me_y_row(w, t), m->n_in, 0, m->n_blocks, &w->s->rows[t]);
+        me_quantise_blocks(w->s->kernels, me_y_row(w, t), m->n_in, 0, m->n_blocks, &w->s->rows[t]);
 }
 
 static void normalise(const me_hand *w, const me_norm *norm, const me_matrix *next, uint32_t first) {
@@ -120,7 +120,7 @@ static void activate(const me_hand *w, const me_block *b) {
         me_activate(&w->m->config, w->s->kernels, me_z_row(w, t), b->d_ff, begin, end);
         memcpy(me_y_row(w, t) + begin, me_z_row(w, t) + begin, (end - begin) * sizeof(float));
         if (down->kind != ME_F32)
-            me_quantise_blocks(me_y_row(w, t), b->d_ff, block, block + 1, &w->s->rows[t]);
+            me_quantise_blocks(w->s->kernels, me_y_row(w, t), b->d_ff, block, block + 1, &w->s->rows[t]);
     }
 }
 

@@ -45,6 +45,8 @@ typedef struct {
     float (*largest)(const float *x, uint32_t n);
     float (*total)(const float *x, uint32_t n);
     void (*exponentials)(float *x, uint32_t n, float shift, float scale); /* e^(scale (x - shift)) */
+    void (*activate)(uint32_t activation, float *x, uint32_t n);
+    void (*quantise)(const float *x, const me_row *out, uint32_t b); /* block b, from 32 floats */
     me_cache_kernels f32, f16;
 } me_kernels;
 

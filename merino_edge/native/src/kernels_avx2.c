@@ -12,6 +12,8 @@
 #define LANES_TARGET __attribute__((target("avx2,fma,f16c")))
 #define LANES_SPLAT(x) (me_lanes)_mm256_set1_ps(x)
 #define LANES_FMA(a, b, c) (me_lanes)_mm256_fmadd_ps((__m256)(a), (__m256)(b), (__m256)(c))
+#define LANES_MAX(a, b) (me_lanes)_mm256_max_ps((__m256)(a), (__m256)(b))
+#define LANES_MIN(a, b) (me_lanes)_mm256_min_ps((__m256)(a), (__m256)(b))
 #define LANES_FROM_HALF(p) (me_lanes)_mm256_cvtph_ps(_mm_loadu_si128((const void *)(p)))
 #define LANES_TO_HALF(v, p) _mm_storeu_si128((void *)(p), _mm256_cvtps_ph((__m256)(v), 0))
 #include "lanes.h"

@@ -13,6 +13,8 @@
 #define LANES_TARGET __attribute__((target("avx512f,avx512bw,avx512vnni,avx512vl,fma,f16c")))
 #define LANES_SPLAT(x) (me_lanes)_mm512_set1_ps(x)
 #define LANES_FMA(a, b, c) (me_lanes)_mm512_fmadd_ps((__m512)(a), (__m512)(b), (__m512)(c))
+#define LANES_MAX(a, b) (me_lanes)_mm512_max_ps((__m512)(a), (__m512)(b))
+#define LANES_MIN(a, b) (me_lanes)_mm512_min_ps((__m512)(a), (__m512)(b))
 #define LANES_FROM_HALF(p) (me_lanes)_mm512_cvtph_ps(_mm256_loadu_si256((const void *)(p)))
 #define LANES_TO_HALF(v, p) _mm256_storeu_si256((void *)(p), _mm512_cvtps_ph((__m512)(v), 0))
 #include "lanes.h"

@@ -12,6 +12,8 @@
 #define LANES_TARGET
 #define LANES_SPLAT(x) (me_lanes)vdupq_n_f32(x)
 #define LANES_FMA(a, b, c) (me_lanes)vfmaq_f32((float32x4_t)(c), (float32x4_t)(a), (float32x4_t)(b))
+#define LANES_MAX(a, b) (me_lanes)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b))
+#define LANES_MIN(a, b) (me_lanes)vminq_f32((float32x4_t)(a), (float32x4_t)(b))
 #define LANES_FROM_HALF(p) (me_lanes)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
 #define LANES_TO_HALF(v, p) vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)(v))))
 #include "lanes.h"

@@ -6,10 +6,18 @@
 #define LANES_TARGET
 #define LANES_SPLAT(x) plain_splat(x)
 #define LANES_FMA(a, b, c) ((a) * (b) + (c))
+#define LANES_MAX(a, b) plain_choose((a) > (b), a, b)
+#define LANES_MIN(a, b) plain_choose((a) < (b), a, b)
 #define LANES_FROM_HALF(p) plain_from_half(p)
 #define LANES_TO_HALF(v, p) plain_to_half(v, p)
 
 typedef float four_floats __attribute__((vector_size(16)));
+
+typedef int32_t four_ints __attribute__((vector_size(16)));
+
+static inline four_floats plain_choose(four_ints which, four_floats a, four_floats b) {
+    return (four_floats)((which & (four_ints)a) | (~which & (four_ints)b));
+}
 
 static inline four_floats plain_splat(float x) {
     four_floats v = {x, x, x, x};
