@@ -3,7 +3,8 @@
  *
  * vpdpbusd wants unsigned times signed: Q4 is unsigned as stored, Q8 becomes so by flipping its top
  * bit (128 means zero). The sum of the activations takes that excess back: the accumulator simply
- * starts at minus 128 times the sum. Two accumulators hide the latency. */
+ * starts at minus 128 times the sum. The high nibbles of Q4 are not shifted down: their sum, 16 times
+ * too large, is. */
 #include "kernels.h"
 
 #if defined(ME_HAS_VNNI)
@@ -41,32 +42,33 @@ LANES_TARGET static inline block load_q8(const uint8_t *quants) {
 }
 
 LANES_TARGET static inline block load_q4(const uint8_t *quants) {
-    __m512i low = _mm512_set1_epi8(15);
     block q;
     for (int i = 0; i < 4; i++) {
         __m512i pair = _mm512_loadu_si512(quants + i * 64);
-        q.group[i] = _mm512_and_si512(pair, low);
-        q.group[i + 4] = _mm512_and_si512(_mm512_srli_epi16(pair, 4), low);
+        q.group[i] = _mm512_and_si512(pair, _mm512_set1_epi8(15));
+        q.group[i + 4] = _mm512_and_si512(pair, _mm512_set1_epi8((char)0xf0));
     }
     return q;
 }
 
-LANES_TARGET static inline __m512i product(const block *q, const int8_t *x, __m512i a) {
-    __m512i z = _mm512_setzero_si512();
-    for (int i = 0; i < 8; i += 2) {
-        a = _mm512_dpbusd_epi32(a, q->group[i], four(x + i * 4));
-        z = _mm512_dpbusd_epi32(z, q->group[i + 1], four(x + i * 4 + 4));
+/* start + the products; those of the last four groups divided by 2^shift. */
+LANES_TARGET static inline __m512i product(const block *q, const int8_t *x, __m512i start,
+                                           unsigned shift) {
+    __m512i high = _mm512_setzero_si512();
+    for (int i = 0; i < 4; i++) {
+        start = _mm512_dpbusd_epi32(start, q->group[i], four(x + i * 4));
+        high = _mm512_dpbusd_epi32(high, q->group[i + 4], four(x + i * 4 + 16));
     }
-    return _mm512_add_epi32(a, z);
+    return _mm512_add_epi32(start, _mm512_srai_epi32(high, shift));
 }
 
 /* n rows against one panel: a block is loaded and unpacked once for all of them. Inlined with n and
  * kind constant, so that blocks and totals stay in registers. */
 LANES_TARGET static inline __attribute__((always_inline)) void tile(
     const me_panel *panel, const me_row *rows, int n, uint32_t kind, float (*out)[ME_PANEL]) {
-    __m512 total[TILE];
+    me_lanes total[TILE], shift[TILE]; /* apart: two additions in a row would wait for each other */
     size_t block_bytes = kind == ME_Q8 ? 512 : 256;
-    for (int i = 0; i < n; i++) total[i] = _mm512_setzero_ps();
+    for (int i = 0; i < n; i++) total[i] = shift[i] = LANES_SPLAT(0.0f);
     for (size_t b = 0; b < panel->n_blocks; b++) {
         const uint8_t *quants = panel->quants + b * block_bytes;
         const uint16_t *scales = panel->scales + b * ME_PANEL;
@@ -75,12 +77,12 @@ LANES_TARGET static inline __attribute__((always_inline)) void tile(
         if (kind == ME_Q4) minimum = LANES_FROM_HALF(panel->minimums + b * ME_PANEL);
         for (int i = 0; i < n; i++) {
             __m512i start = _mm512_set1_epi32(kind == ME_Q8 ? -128 * rows[i].sum[b] : 0);
-            __m512i sum = product(&q, rows[i].q + b * ME_COLUMNS, start);
+            __m512i sum = product(&q, rows[i].q + b * ME_COLUMNS, start, kind == ME_Q8 ? 0 : 4);
             total[i] = LANES_FMA(_mm512_cvtepi32_ps(sum), scale * rows[i].scale[b], total[i]);
-            if (kind == ME_Q4) total[i] = LANES_FMA(minimum, LANES_SPLAT(rows[i].total[b]), total[i]);
+            if (kind == ME_Q4) shift[i] = LANES_FMA(minimum, LANES_SPLAT(rows[i].total[b]), shift[i]);
         }
     }
-    for (int i = 0; i < n; i++) _mm512_storeu_ps(out[i], total[i]);
+    for (int i = 0; i < n; i++) _mm512_storeu_ps(out[i], (__m512)(total[i] + shift[i]));
 }
 
 LANES_TARGET static void vnni_q8(const me_panel *panel, const me_row *rows, uint32_t n_rows,
