@@ -25,30 +25,39 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
-/* Four activations, in every row's place. */
-static inline int8x16_t four(const int8_t *x) {
-    int32_t word;
-    memcpy(&word, x, sizeof word);
-    return vreinterpretq_s8_s32(vdupq_n_s32(word));
+/* The 32 activations of a block: as they lie, and each four in every row's place. */
+typedef struct {
+    int8x16_t halves[2], fours[8];
+} activations;
+
+#define FOUR(half, lane) \
+    vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8((half)), (lane)))
+
+INLINE activations load(const int8_t *x) {
+    int8x16_t a = vld1q_s8(x), z = vld1q_s8(x + 16);
+    activations all = {{a, z},
+                       {FOUR(a, 0), FOUR(a, 1), FOUR(a, 2), FOUR(a, 3), FOUR(z, 0), FOUR(z, 1),
+                        FOUR(z, 2), FOUR(z, 3)}};
+    return all;
 }
 
-static inline int8x16_t group_q8(const uint8_t *quants, int group) {
+INLINE int8x16_t group_q8(const uint8_t *quants, int group) {
     return vreinterpretq_s8_u8(vld1q_u8(quants + group * 64));
 }
 
-static inline int8x16_t group_q4(const uint8_t *quants, int group) {
+INLINE int8x16_t group_q4(const uint8_t *quants, int group) {
     uint8x16_t pair = vld1q_u8(quants + group % 4 * 64);
     return vreinterpretq_s8_u8(group < 4 ? vandq_u8(pair, vdupq_n_u8(15)) : vshrq_n_u8(pair, 4));
 }
 
 /* The integers of one block for 4 rows; quants points at their first group. */
-typedef int32x4_t (*quarter_kernel)(const uint8_t *quants, const int8_t *x);
+typedef int32x4_t (*quarter_kernel)(const uint8_t *quants, const activations *x);
 
-static inline int32x4_t quarter_q8(const uint8_t *quants, const int8_t *x) {
+INLINE int32x4_t quarter_q8(const uint8_t *quants, const activations *x) {
     int32x4_t first = vdupq_n_s32(0), second = first;
     for (int g = 0; g < 8; g += 2) {
-        int8x16_t q = group_q8(quants, g), y = four(x + g * 4);
-        int8x16_t r = group_q8(quants, g + 1), z = four(x + g * 4 + 4);
+        int8x16_t q = group_q8(quants, g), y = x->fours[g];
+        int8x16_t r = group_q8(quants, g + 1), z = x->fours[g + 1];
         int16x8_t low = vmull_s8(vget_low_s8(q), vget_low_s8(y));
         int16x8_t high = vmull_high_s8(q, y);
         first = vpadalq_s16(first, vmlal_s8(low, vget_low_s8(r), vget_low_s8(z)));
@@ -57,10 +66,11 @@ static inline int32x4_t quarter_q8(const uint8_t *quants, const int8_t *x) {
     return vpaddq_s32(first, second);
 }
 
-static inline int32x4_t quarter_q4(const uint8_t *quants, const int8_t *x) {
-    int16x8_t first = vdupq_n_s16(0), second = first;
-    for (int g = 0; g < 8; g++) {
-        int8x16_t q = group_q4(quants, g), y = four(x + g * 4);
+INLINE int32x4_t quarter_q4(const uint8_t *quants, const activations *x) {
+    int8x16_t q = group_q4(quants, 0), y = x->fours[0];
+    int16x8_t first = vmull_s8(vget_low_s8(q), vget_low_s8(y)), second = vmull_high_s8(q, y);
+    for (int g = 1; g < 8; g++) {
+        q = group_q4(quants, g), y = x->fours[g];
         first = vmlal_s8(first, vget_low_s8(q), vget_low_s8(y));
         second = vmlal_high_s8(second, q, y);
     }
@@ -73,20 +83,25 @@ INLINE float32x4_t scaled(float32x4_t total, int32x4_t sum, const uint16_t *scal
 }
 
 /* Q4's minimums are where Q8 has none, so block_bytes tells them apart; inlined with it constant. */
+INLINE void add_block(const me_panel *panel, size_t b, const me_row *row, size_t block_bytes,
+                      quarter_kernel quarter, float32x4_t total[4]) {
+    activations x = load(row->q + b * ME_COLUMNS);
+    for (int k = 0; k < 4; k++) {
+        size_t place = b * ME_PANEL + (size_t)k * 4;
+        int32x4_t sum = quarter(panel->quants + b * block_bytes + k * 16, &x);
+        total[k] = scaled(total[k], sum, panel->scales + place, row->scale[b]);
+        if (block_bytes == 256)
+            total[k] = vfmaq_f32(total[k], LANES_FROM_HALF(panel->minimums + place),
+                                 vdupq_n_f32(row->total[b]));
+    }
+}
+
 INLINE void multiply(const me_panel *panel, const me_row *rows, uint32_t n_rows,
                      float (*out)[ME_PANEL], size_t block_bytes, quarter_kernel quarter) {
     for (uint32_t i = 0; i < n_rows; i++) {
         float32x4_t total[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
         for (size_t b = 0; b < panel->n_blocks; b++)
-            for (int k = 0; k < 4; k++) {
-                size_t place = b * ME_PANEL + (size_t)k * 4;
-                int32x4_t sum = quarter(panel->quants + b * block_bytes + k * 16,
-                                        rows[i].q + b * ME_COLUMNS);
-                total[k] = scaled(total[k], sum, panel->scales + place, rows[i].scale[b]);
-                if (block_bytes == 256)
-                    total[k] = vfmaq_n_f32(total[k], LANES_FROM_HALF(panel->minimums + place),
-                                           rows[i].total[b]);
-            }
+            add_block(panel, b, &rows[i], block_bytes, quarter, total);
         for (int k = 0; k < 4; k++) vst1q_f32(out[i] + k * 4, total[k]);
     }
 }
@@ -104,16 +119,24 @@ static void neon_q4(const me_panel *panel, const me_row *rows, uint32_t n_rows,
 const me_kernels me_kernels_neon = {"neon", neon_q8, neon_q4, LANES_KERNELS};
 
 #if defined(ME_HAS_NEONDOT)
-DOT_TARGET static inline int32x4_t dot_quarter_q8(const uint8_t *quants, const int8_t *x) {
-    int32x4_t sum = vdupq_n_s32(0);
-    for (int g = 0; g < 8; g++) sum = vdotq_s32(sum, group_q8(quants, g), four(x + g * 4));
-    return sum;
+/* A lane of the activations stands for four of them in every row's place. */
+#define DOT_ALL(group)                                                       \
+    int32x4_t a = vdotq_laneq_s32(vdupq_n_s32(0), group(quants, 0), x->halves[0], 0); \
+    int32x4_t z = vdotq_laneq_s32(vdupq_n_s32(0), group(quants, 4), x->halves[1], 0); \
+    a = vdotq_laneq_s32(a, group(quants, 1), x->halves[0], 1);               \
+    z = vdotq_laneq_s32(z, group(quants, 5), x->halves[1], 1);               \
+    a = vdotq_laneq_s32(a, group(quants, 2), x->halves[0], 2);               \
+    z = vdotq_laneq_s32(z, group(quants, 6), x->halves[1], 2);               \
+    a = vdotq_laneq_s32(a, group(quants, 3), x->halves[0], 3);               \
+    z = vdotq_laneq_s32(z, group(quants, 7), x->halves[1], 3);               \
+    return vaddq_s32(a, z);
+
+DOT_TARGET static inline int32x4_t dot_quarter_q8(const uint8_t *quants, const activations *x) {
+    DOT_ALL(group_q8)
 }
 
-DOT_TARGET static inline int32x4_t dot_quarter_q4(const uint8_t *quants, const int8_t *x) {
-    int32x4_t sum = vdupq_n_s32(0);
-    for (int g = 0; g < 8; g++) sum = vdotq_s32(sum, group_q4(quants, g), four(x + g * 4));
-    return sum;
+DOT_TARGET static inline int32x4_t dot_quarter_q4(const uint8_t *quants, const activations *x) {
+    DOT_ALL(group_q4)
 }
 
 DOT_TARGET static void dot_q8(const me_panel *panel, const me_row *rows, uint32_t n_rows,
