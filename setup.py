@@ -4,11 +4,10 @@ The one idea: the base install is what a board needs, and everything heavier is 
 version is read from the text of ``merino_edge/__init__.py``, since a build must not import what it
 builds. This file must run under setuptools 40 and pip 21.3.1, the newest that some boards have.
 
-The native decoder is C99 and knows nothing of Python, so it is no extension module: one call of the
-C compiler makes a shared library that any Python loads. Where that fails the install goes on.
+The native decoder is C99 and knows nothing of Python, so it is no extension module: native_build.py
+makes a shared library that any Python loads. Where that fails the install goes on.
 """
 
-import glob
 import os
 import re
 import subprocess
@@ -28,9 +27,14 @@ except ImportError:  # before setuptools 70.1 it was in a package of its own
         bdist_wheel = None
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, ROOT)  # some installers run this file without its folder on the path
+from native_build import compile_shared  # noqa: E402
+
 OLD, NEW = '; python_version < "3.7"', '; python_version >= "3.7"'
 LINUX_X86 = '; sys_platform == "linux" and platform_machine == "x86_64"'
 LIBRARY = os.path.join("merino_edge", "native", "lib", "libmerino_edge.so")
+# A C compiler for other machines and older systems, and a setuptools that builds wheels by itself.
+WHEELS = ["ziglang==0.17.1", "setuptools>=70.1"]
 ONNXRUNTIME = ["onnxruntime==1.10.0" + OLD, "onnxruntime>=1.10" + NEW]
 
 
@@ -42,17 +46,11 @@ def text_of(name):
 
 def build_library(folder):
     """Compile the native decoder into a tree; True if that went well."""
-    native, output = os.path.join(ROOT, "merino_edge", "native"), os.path.join(folder, LIBRARY)
-    sources = sorted(glob.glob(os.path.join(native, "src", "*.c")))
-    command = [os.environ.get("CC", "cc"), "-O3", "-std=c99", "-fPIC", "-shared", "-pthread"]
-    command += ["-I" + os.path.join(native, "include")] + sources + ["-lm", "-o", output + ".new"]
-    os.makedirs(os.path.dirname(output), exist_ok=True)
     try:
-        subprocess.check_call(command)
+        compile_shared(os.path.join(folder, LIBRARY))
     except (OSError, subprocess.CalledProcessError) as error:
         sys.stderr.write("warning: no native decoder, others take over: {}\n".format(error))
         return False
-    os.replace(output + ".new", output)  # a process may have the old one mapped
     return True
 
 
@@ -90,10 +88,14 @@ if bdist_wheel is not None:
         """With the library in it, a wheel is for one kind of machine, though for every Python."""
 
         def get_tag(self):
-            """("py3", "none", "any") without the library."""
+            """("py3", "none", "any") without the library; --plat-name may name several."""
             python, abi, platform = bdist_wheel.get_tag(self)
-            if platform == "any" and self.get_finalized_command("build_py").library:
-                platform = re.sub("[-.]", "_", sysconfig.get_platform())
+            library = self.get_finalized_command("build_py").library
+            if self.plat_name_supplied and not library:
+                sys.exit("a wheel for {} needs the native decoder".format(self.plat_name))
+            if library:
+                here = re.sub("[-.]", "_", sysconfig.get_platform())
+                platform = self.plat_name if self.plat_name_supplied else here
             return python, abi, platform
 
     COMMANDS["bdist_wheel"] = BdistWheel
@@ -132,6 +134,7 @@ setup(
         "demo": [],
         # The scripts under benchmarks/ that judge and draw.
         "bench": ["scipy>=1.11", "matplotlib>=3.8"],
+        "wheels": WHEELS,
         "dev": [
             "pytest>=8",
             "pytest-timeout",
@@ -144,8 +147,8 @@ setup(
             # NVIDIA's parser and builder, which need no GPU.
             "tensorrt-rtx-cu12-libs==1.7.1.116" + LINUX_X86,
             "tensorrt-rtx-cu12-bindings==1.7.1.116" + LINUX_X86,
-            "setuptools>=70.1",  # builds the wheel in tests/test_packaging.py by itself
-        ],
+        ]
+        + WHEELS,
     },
     entry_points={"console_scripts": ["merino-edge = merino_edge.cli.main:main"]},
 )

@@ -4,11 +4,11 @@ A marker says what a test needs; where that is missing the test is skipped and s
 is read by Python 3.6 as well, because tests/py36 lies below it.
 """
 
-import glob
 import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -52,14 +52,9 @@ def native_library(tmp_path_factory):
         pytest.skip("no C compiler here (cc), so no native decoder")
     from merino_edge.runtime import native_library as door
 
-    native = os.path.join(os.path.dirname(__file__), "..", "merino_edge", "native")
-    sources = sorted(glob.glob(os.path.join(native, "src", "*.c")))
-    if not sources:
-        pytest.skip("the installed package has no C sources")
     path = str(tmp_path_factory.mktemp("native_library") / door.LIBRARY)
-    command = ["cc", "-O3", "-std=c99", "-fPIC", "-shared", "-pthread"]
-    command += ["-I" + os.path.join(native, "include")] + sources + ["-lm", "-o", path]
-    subprocess.check_call(command)
+    build = os.path.join(os.path.dirname(__file__), "..", "native_build.py")
+    subprocess.check_call([sys.executable, build, "shared", path])
     before = os.environ.get(door.VARIABLE)
     os.environ[door.VARIABLE] = path
     yield door.NativeLibrary()

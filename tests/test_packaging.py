@@ -20,6 +20,7 @@ from repository import ROOT, find_python, source_files
 
 from merino_edge import __version__, runtime
 from merino_edge.cli.registry import COMMANDS
+from merino_edge.runtime.native_library import ABI_VERSION
 
 SHIPPED_BESIDE = {
     "CHANGELOG.md",
@@ -27,6 +28,7 @@ SHIPPED_BESIDE = {
     "MANIFEST.in",
     "PKG-INFO",
     "README.md",
+    "native_build.py",
     "setup.cfg",
     "setup.py",
 }
@@ -135,7 +137,7 @@ def test_the_installed_library_is_found_beside_the_package_and_answers(
     )
     assert done.stdout.split() == [
         str(tmp_path / "merino_edge/native/lib/libmerino_edge.so"),
-        "1",
+        str(ABI_VERSION),
     ]
 
 

@@ -20,6 +20,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default) /* a shared library exports these, and nothing else */
 
 #define ME_ABI_VERSION 1
 
@@ -83,6 +84,7 @@ void me_cancel(me_session *session);
  * before a session is opened. ME_ERROR_ARGUMENT if this machine lacks it. */
 int me_use_kernels(const char *name);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
