@@ -157,7 +157,7 @@ class BundleManifest(NamedTuple):
         precision: Of the stored weights, such as "fp32".
         architecture: The decoder.
         n_params: Stored parameters, shared ones once.
-        kv_cache: The cache.
+        kv_cache: The cache of the graph; ``session_cache`` is what will be allocated.
         files: Name inside the bundle -> checksum, size and role ("onnx", "weights",
             "native", "tokenizer").
         generation: Defaults.
@@ -181,3 +181,15 @@ class BundleManifest(NamedTuple):
     chat: Optional[ChatFormat] = None
     provenance: Dict[str, str] = {}
     engine: Optional[EngineSpec] = None
+
+    @property
+    def native_cache(self) -> KVCacheSpec:
+        """The cache as the native decoder keeps it: no sentinel, float16 beside whole numbers."""
+        dtype = "float32" if self.precision == "fp32" else "float16"
+        return self.kv_cache._replace(dtype=dtype, buckets=[self.kv_cache.context_len])
+
+    @property
+    def session_cache(self) -> KVCacheSpec:
+        """What a session takes: the native decoder's cache where its file is, or the graph's."""
+        has_native = any(entry.role == "native" for entry in self.files.values())
+        return self.native_cache if has_native else self.kv_cache

@@ -28,7 +28,7 @@ class Backend:
         vocab_size: Logits per row.
         position: Tokens in the cache.
         sums_in_half: Whether sums inside a matrix product may be rounded to half precision.
-        n_best: The so many largest logits that ``decode_best`` gives; 0 for a backend without it.
+        n_best: The most logits that ``decode_best`` gives; 0 for a backend without it.
         kv_cache_bytes: What the cache occupies, allocated once; 0 for a backend without one.
     """
 
@@ -79,16 +79,25 @@ class Backend:
         self.position += 1
         return logits[0]  # type: ignore[no-any-return]
 
-    def decode_best(self, token_id: int) -> Tuple[np.ndarray, np.ndarray]:
+    def decode_best(self, token_id: int, k: int = 1) -> Tuple[np.ndarray, np.ndarray]:
         """Append one token, where ``n_best`` is not 0: tens of bytes instead of a vocabulary.
 
+        Args:
+            token_id: The token.
+            k: How many logits, at most ``n_best``.
+
         Returns:
-            ids int32 [n_best] and their logits float32 [n_best], the largest first.
+            ids int32 [k] and their logits float32 [k], the largest first, the lower id first among
+            equals; valid until the next call.
 
         Raises:
-            SessionError: As ``prefill``.
+            SessionError: As ``prefill``, or the backend does not give so many.
         """
-        best = self._forward_best(self._checked_id(token_id))
+        if not 0 < k <= self.n_best:
+            raise SessionError(
+                "{} best logits were asked for, this backend gives up to {}.".format(k, self.n_best)
+            )
+        best = self._forward_best(self._checked_id(token_id), k)
         self.position += 1
         return best
 
@@ -111,8 +120,8 @@ class Backend:
         """Run checked ids int32 [n] at ``self.position``; give float32 [n or 1, vocab_size]."""
         raise NotImplementedError
 
-    def _forward_best(self, input_ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """As ``_forward`` for one id; gives ids and logits of the ``n_best`` best."""
+    def _forward_best(self, input_ids: np.ndarray, k: int) -> Tuple[np.ndarray, np.ndarray]:
+        """As ``_forward`` for one id; gives ids and logits of the k best."""
         raise NotImplementedError
 
     def _release(self) -> None:

@@ -109,9 +109,10 @@ class Generation(Iterator[int]):
             if logits is None:
                 self._end("cancelled")
             return self._sampler.pick(logits)
-        if self._config.needs_only(self._backend.n_best):
-            return self._sampler.pick_among(*self._backend.decode_best(self.output_ids[-1]))
-        return self._sampler.pick(self._backend.decode(self.output_ids[-1]))
+        last, n_best = self.output_ids[-1], self._config.n_deciding
+        if 0 < n_best <= self._backend.n_best:
+            return self._sampler.pick_among(*self._backend.decode_best(last, n_best))
+        return self._sampler.pick(self._backend.decode(last))
 
     def _end(self, reason: str) -> NoReturn:
         self.finish_reason = reason

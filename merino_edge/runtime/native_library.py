@@ -9,8 +9,8 @@ Python needs its own. The header that says what the functions promise is
 
 import ctypes
 import os
-from ctypes import POINTER, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint32, c_void_p
-from typing import Any, Optional
+from ctypes import POINTER, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_void_p
+from typing import Any, List, Optional
 
 from merino_edge.errors import (
     DeviceMemoryError,
@@ -21,11 +21,11 @@ from merino_edge.errors import (
     SessionError,
     UsageError,
 )
-from merino_edge.runtime.device_info import meminfo_bytes
 
 ABI_VERSION = 1
 VARIABLE = "MERINO_EDGE_NATIVE"
 LIBRARY = "libmerino_edge.so"
+KERNELS = ("avx512vnni", "avx2", "neondot", "neon", "plain")  # the fastest first
 OK, FILE, FORMAT, MEMORY, ARGUMENT, FULL, CANCELLED, SYSTEM = range(8)
 MESSAGE_BYTES = 512
 
@@ -58,7 +58,7 @@ _PROTOTYPES = {
     # ids and logits as addresses: numpy has them, and a step should make no objects
     "me_prefill": (c_int, [c_void_p, c_void_p, c_uint32, c_uint32, c_void_p]),
     "me_step": (c_int, [c_void_p, c_int32, c_void_p]),
-    "me_best": (c_int, [c_void_p, c_uint32, POINTER(c_int32), POINTER(c_float)]),
+    "me_best": (c_int, [c_void_p, c_uint32, c_void_p, c_void_p]),
     "me_position": (c_uint32, [c_void_p]),
     "me_reset": (None, [c_void_p]),
     "me_cancel": (None, [c_void_p]),
@@ -79,26 +79,18 @@ class NativeLibrary:
         path: The file; None for ``library_path()``.
 
     Raises:
-        MissingDependencyError: It is not there, or not for this machine.
-        EngineError: It is of another version.
+        MissingDependencyError: It is not there, not for this machine, or of another version.
     """
 
     def __init__(self, path: Optional[str] = None):
         self.path = path or library_path()
         self.call = _load(self.path)  # type: Any
-        for name, (result, arguments) in _PROTOTYPES.items():
-            function = getattr(self.call, name, None)
-            if function is None:
-                raise EngineError("{} has no function {}.".format(self.path, name))
-            function.restype, function.argtypes = result, arguments
         found = self.call.me_abi_version()
         if found != ABI_VERSION:
-            raise EngineError(
-                "{} has ABI version {}, this version needs {}.".format(
-                    self.path, found, ABI_VERSION
-                ),
-                hint="install merino-edge again, with a C compiler on the machine.",
-            )
+            raise _missing("ABI version {}, this one is {}".format(ABI_VERSION, found))
+        for name, (result, arguments) in _PROTOTYPES.items():
+            function = getattr(self.call, name)
+            function.restype, function.argtypes = result, arguments
 
     def open_model(self, path: str) -> c_void_p:
         """Map a model file; to be closed with ``call.me_close``, after its sessions.
@@ -140,6 +132,12 @@ class NativeLibrary:
         if status != OK:
             raise UsageError("there are no kernels '{}' on this machine.".format(name))
 
+    def kernels(self) -> List[str]:
+        """Instruction sets that this machine and this build have, the one in use first."""
+        found = [name for name in KERNELS if self.call.me_use_kernels(name.encode("ascii")) == OK]
+        self.use_kernels(None)
+        return found
+
     def info(self, model: c_void_p) -> Info:
         """What a model is, and with which kernels it will run."""
         info = Info()
@@ -163,15 +161,24 @@ def default_threads() -> int:
 
 
 def _load(path: str) -> Any:
-    hint = "install merino-edge where there is a C compiler, or point {} to {}.".format(
-        VARIABLE, LIBRARY
-    )
     if not os.path.isfile(path):
-        raise MissingDependencyError(LIBRARY, "the backend 'native'", hint)
+        raise _missing()
     try:
-        return ctypes.CDLL(path)
-    except OSError as error:
-        raise MissingDependencyError("{} ({})".format(LIBRARY, error), "the backend 'native'", hint)
+        library = ctypes.CDLL(path)
+        library.me_abi_version.restype = c_uint32
+    except (OSError, AttributeError) as error:
+        raise _missing(str(error))
+    return library
+
+
+def _missing(why: str = "") -> MissingDependencyError:
+    return MissingDependencyError(
+        LIBRARY + (" ({})".format(why) if why else ""),
+        "the backend 'native'",
+        "pip install merino-edge where there is a C compiler, or point {} to {}.".format(
+            VARIABLE, LIBRARY
+        ),
+    )
 
 
 def _error(status: int, text: str, path: str) -> MerinoError:
@@ -185,6 +192,8 @@ def _error(status: int, text: str, path: str) -> MerinoError:
 
 
 def _no_memory(needed_bytes: int) -> DeviceMemoryError:
+    from merino_edge.runtime.device_info import meminfo_bytes  # only here: a run starts faster
+
     return DeviceMemoryError(
         "there is no memory for the native decoder.",
         needed_bytes,

@@ -79,11 +79,12 @@ class GenerationConfig(_Fields):
         """Whether the most probable token is taken."""
         return not self.do_sample or self.temperature == 0
 
-    def needs_only(self, n_best: int) -> bool:
-        """Whether the ``n_best`` largest logits decide as well as all of them."""
-        if self.repetition_penalty != 1.0 or self.min_new_tokens > 0 or n_best < 1:
-            return False
-        return self.is_greedy or 0 < self.top_k <= n_best
+    @property
+    def n_deciding(self) -> int:
+        """How many of the largest logits decide as well as all of them; 0 if all are needed."""
+        if self.repetition_penalty != 1.0 or self.min_new_tokens > 0:
+            return 0
+        return 1 if self.is_greedy else self.top_k
 
 
 class Sampler:
@@ -91,7 +92,8 @@ class Sampler:
 
     def __init__(self, config: GenerationConfig, vocab_size: int, prompt_ids: Sequence[int] = ()):
         self._config = config
-        self._rng = np.random.RandomState(config.seed)
+        # greedy texts never draw, and importing numpy.random takes longer than a token
+        self._rng = None if config.is_greedy else np.random.RandomState(config.seed)
         self._n_picked = 0
         self._seen = np.zeros(vocab_size, dtype=bool)
         self._seen[np.asarray(prompt_ids, dtype=np.int64)] = True
@@ -112,11 +114,11 @@ class Sampler:
         return self._accept(self._chosen(self._adjusted(logits)))
 
     def pick_among(self, ids: np.ndarray, logits: np.ndarray) -> int:
-        """The next token, where ``GenerationConfig.needs_only`` allows it.
+        """The next token: what ``pick`` takes from a whole row, found among its largest.
 
         Args:
-            ids: int32 [n], the candidates.
-            logits: float32 [n], theirs.
+            ids: int32 [``GenerationConfig.n_deciding``], the candidates.
+            logits: float32 [n_deciding], theirs.
 
         Raises:
             SessionError: The model gave no numbers.
@@ -131,7 +133,7 @@ class Sampler:
                 "the model gave {} as its largest logit.".format(scores.max()),
                 hint="check the bundle with: merino-edge verify BUNDLE",
             )
-        if self._config.is_greedy:
+        if self._rng is None:
             return int(np.argmax(scores))
         candidates, probabilities = distribution(scores, self._config)
         share = self._rng.random_sample()
@@ -178,11 +180,12 @@ def distribution(scores: np.ndarray, config: GenerationConfig) -> Tuple[np.ndarr
 
 
 def _top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Ids of the k largest scores, and of all that equal the k-th."""
+    """Ids of the k largest scores, ascending; where some equal the k-th, the lower ids."""
     if not 0 < k < scores.size:
         return np.arange(scores.size)
-    threshold = np.partition(scores, -k)[-k]
-    return np.flatnonzero(scores >= threshold)
+    kth = np.partition(scores, -k)[-k]
+    larger, equal = np.flatnonzero(scores > kth), np.flatnonzero(scores == kth)
+    return np.sort(np.concatenate([larger, equal[: k - larger.size]]))  # type: ignore[no-any-return]
 
 
 def _top_p(weights: np.ndarray, top_p: float) -> np.ndarray:

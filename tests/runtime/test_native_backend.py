@@ -19,6 +19,8 @@ from merino_edge.runtime.backends.native import NativeBackend
 from merino_edge.runtime.backends.reference import ReferenceBackend
 from merino_edge.runtime.native_library import NativeLibrary
 from merino_edge.runtime.open import load
+from merino_edge.runtime.sampling import GenerationConfig
+from merino_edge.runtime.session import GenerationSession
 
 IDS = [int(i) for i in np.random.RandomState(3).randint(0, 300, 40)]
 ARCHITECTURES = {
@@ -80,6 +82,56 @@ def test_prefill_gives_the_last_row_unless_all_are_asked_for(backend):
     backend.reset()
 
     np.testing.assert_array_equal(backend.prefill(IDS, all_logits=True)[-1:], last)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"do_sample": True, "top_k": 5}, {"do_sample": True, "top_k": 256, "top_p": 0.9}],
+    ids=["greedy", "top_k", "top_k_and_top_p"],
+)
+def test_the_best_logits_alone_give_the_same_text_as_all(bundle, backend, monkeypatch, fields):
+    config = GenerationConfig(max_new_tokens=30, seed=5, eos_token_ids=(), **fields)
+    session = GenerationSession(backend, None, bundle.manifest)
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "decode", None)  # no step may ask for the vocabulary
+        few = list(session.generate(IDS[:6], config))
+
+    backend.n_best = 0
+    assert list(session.generate(IDS[:6], config)) == few
+
+
+def test_the_best_are_the_largest_in_order(backend):
+    backend.prefill(IDS[:4])
+    ids, logits = backend.decode_best(9, 7)
+    ids, logits = ids.copy(), logits.copy()
+    backend.reset()
+    backend.prefill(IDS[:4])
+    row = backend.decode(9)
+
+    np.testing.assert_array_equal(ids, np.argsort(-row, kind="stable")[:7])
+    np.testing.assert_array_equal(logits, row[ids])
+
+
+def test_more_best_logits_than_the_core_looks_for_are_refused(backend):
+    with pytest.raises(SessionError, match=r"257 best logits were asked for, .* up to 256"):
+        backend.decode_best(1, 257)
+    assert backend.position == 0
+
+
+@pytest.mark.parametrize(("precision", "value_bytes"), [("fp32", 4), ("int8", 2), ("int4", 2)])
+def test_the_size_of_the_cache_is_what_the_core_takes_for_it(
+    tmp_path, native_library, precision, value_bytes
+):
+    a = tiny_architecture(max_seq_len=4096)
+    bundle = Bundle.open(native_bundle(tmp_path / "b", a, precision=precision))
+    spec = bundle.manifest.session_cache
+    model = native_library.open_model(bundle.file("native"))
+    half, whole = (native_library.call.me_session_bytes(model, n, 1) for n in (2048, 4096))
+    native_library.call.me_close(model)
+
+    assert spec.total_bytes == 4096 * 2 * value_bytes * (16 + 16 + 24)
+    # beside the cache, little else grows with the context: partial sums of the attention
+    assert spec.total_bytes <= 2 * (whole - half) <= 1.05 * spec.total_bytes
 
 
 def test_reset_begins_a_new_text(backend):

@@ -49,6 +49,12 @@ def test_top_k_and_top_p_equal_their_slow_twin(quarters, temperature, top_k, top
         assert found[i] == pytest.approx(expected[i], rel=1e-5, abs=1e-9)
 
 
+def test_of_equal_scores_the_lower_ids_are_among_the_k():
+    scores = np.array([1.0, 3.0, 2.0, 2.0, 2.0, 0.0], dtype=np.float32)
+    ids, _ = distribution(scores, GenerationConfig(do_sample=True, top_k=3))
+    assert ids.tolist() == [1, 2, 3]
+
+
 def test_top_p_over_a_large_flat_vocabulary_needs_more_than_the_first_guess():
     scores = np.random.RandomState(0).standard_normal(5000).astype(np.float32) * 0.01
     config = GenerationConfig(do_sample=True, top_p=0.9)

@@ -1,11 +1,15 @@
 """The native decoder behind the seam of a backend: our C core on the CPU, over ctypes.
 
 The one idea: C reads the ids and writes the logits at the addresses of numpy's own buffers, taken
-once, so that a step makes no array and copies nothing. The core counts the tokens that it has read
-as well; where an interruption came between its count and ours, the session must begin anew.
+once, so that a step makes no array and copies nothing; and where a few of the largest logits decide
+the next token, the core looks for them and the vocabulary stays where it is.
+
+Python notices Ctrl-C when a call of the core returns, so a caller who wants to be interrupted gives
+a long prompt in chunks, as the session does. The core counts the tokens that it has read as well;
+where an interruption came between its count and ours, the session must begin anew.
 """
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import numpy as np
 
@@ -13,6 +17,9 @@ from merino_edge.errors import SessionError, UnsupportedError
 from merino_edge.formats.bundle import Bundle, optional_file
 from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.native_library import NativeLibrary, default_threads
+
+# ME_MAX_TOP_K: an insertion into a longer list would take as long as copying and sorting all.
+MOST_BEST = 256
 
 
 class NativeBackend(Backend):
@@ -47,7 +54,7 @@ class NativeBackend(Backend):
             )
         self._library = library or NativeLibrary()
         self._model = self._library.open_model(path)
-        spec, n_threads = bundle.manifest.kv_cache, threads or default_threads()
+        spec, n_threads = bundle.manifest.native_cache, threads or default_threads()
         try:
             self._session = self._library.open_session(self._model, spec.context_len, n_threads)
         except Exception:
@@ -57,18 +64,18 @@ class NativeBackend(Backend):
         description = "native decoder, {} kernels, {} thread{}".format(
             info.kernels.decode("ascii"), n_threads, "" if n_threads == 1 else "s"
         )
-        cache_bytes = spec.context_len * spec.bytes_per_token
-        super().__init__(spec.context_len, info.vocab_size, cache_bytes, description)
+        super().__init__(spec.context_len, info.vocab_size, spec.total_bytes, description)
+        self.n_best = min(MOST_BEST, self.vocab_size)
+        self._best_ids = np.empty(self.n_best, dtype=np.int32)
+        self._best_logits = np.empty(self.n_best, dtype=np.float32)
+        self._best_addresses = self._best_ids.ctypes.data, self._best_logits.ctypes.data
         self._last_logits = np.empty((1, self.vocab_size), dtype=np.float32)
         self._last_address = self._last_logits.ctypes.data
 
     def _forward(self, input_ids: np.ndarray, all_logits: bool) -> np.ndarray:
         self._agree_on_position()
         if input_ids.size == 1:
-            status = self._library.call.me_step(
-                self._session, int(input_ids[0]), self._last_address
-            )
-            self._library.check(status)
+            self._step(input_ids, self._last_address)
             return self._last_logits
         logits, address = self._last_logits, self._last_address
         if all_logits:
@@ -79,6 +86,17 @@ class NativeBackend(Backend):
         )
         self._library.check(status)
         return logits
+
+    def _forward_best(self, input_ids: np.ndarray, k: int) -> Tuple[np.ndarray, np.ndarray]:
+        self._agree_on_position()
+        self._step(input_ids, None)
+        status = self._library.call.me_best(self._session, k, *self._best_addresses)
+        self._library.check(status)
+        return self._best_ids[:k], self._best_logits[:k]
+
+    def _step(self, input_ids: np.ndarray, logits_address: Optional[int]) -> None:
+        status = self._library.call.me_step(self._session, int(input_ids[0]), logits_address)
+        self._library.check(status)
 
     def _agree_on_position(self) -> None:
         if self.position == 0:

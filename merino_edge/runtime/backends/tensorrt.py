@@ -72,10 +72,10 @@ class TensorRtBackend(Backend):
             np.copyto(self._one_row, self._last(input_ids, "logits")[0])
             return self._one_row
 
-    def _forward_best(self, input_ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    def _forward_best(self, input_ids: np.ndarray, k: int) -> Tuple[np.ndarray, np.ndarray]:
         with self._cuda.activate():
             ids, scores = self._last(input_ids, "best_ids", "best_logits")
-            return ids[0].copy(), scores[0].copy()
+            return ids[0, :k].copy(), scores[0, :k].copy()
 
     def _call(
         self, input_ids: np.ndarray, position: int, n_logits: int, wanted: Sequence[str]
