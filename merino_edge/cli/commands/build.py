@@ -187,12 +187,12 @@ def _print_result(bundle: Any, parity: Any, as_json: bool) -> None:
                 "bundle_id": bundle.bundle_id,
                 "size_bytes": bundle.size_bytes,
                 "n_params": bundle.manifest.n_params,
-                "kv_cache_bytes": bundle.manifest.kv_cache.total_bytes,
+                "kv_cache_bytes": bundle.manifest.session_cache.total_bytes,
                 "parity": encode(parity) if parity else None,
             }
         )
         return
-    cache = bundle.manifest.kv_cache
+    cache = bundle.manifest.session_cache
     lines = [
         "bundle      {} ({}, {})".format(
             bundle.path, bundle.bundle_id, human_bytes(bundle.size_bytes)

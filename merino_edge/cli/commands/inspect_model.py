@@ -172,7 +172,7 @@ def _bundle_card(bundle: "Bundle") -> List[str]:  # type: ignore[name-defined]  
     from merino_edge.formats.architecture import describe
 
     m, a = bundle.manifest, bundle.manifest.architecture
-    cache = m.kv_cache
+    cache = m.session_cache
     lines = [
         "{}  (id {}, made by {})".format(m.name, bundle.bundle_id, m.made_by),
         "target        {}, {}".format(m.target, m.precision),
