@@ -51,12 +51,15 @@ class Roofline(NamedTuple):
         bytes_per_token: What one token must read.
         counted: Which bytes those are.
         method: How the bandwidth was measured.
+        executed_bytes: What one token reads if a shared block is read anew each time; None in
+            reports of earlier versions.
     """
 
     read_bytes_per_s: float
     bytes_per_token: int
     counted: str
     method: str
+    executed_bytes: Optional[int] = None
 
 
 class BenchReport(NamedTuple):

@@ -83,7 +83,7 @@ def _measure(
         backend=session.backend.name,
         engine=session.backend.description,
         precision=manifest.precision,
-        model_size=roofline.weights_bytes(bundle),
+        model_size=roofline.weights_bytes(bundle, session.backend.name),
         model_n_params=manifest.n_params,
         n_prompt=case.n_prompt,
         n_gen=case.n_gen,

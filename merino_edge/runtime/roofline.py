@@ -33,6 +33,19 @@ class Bandwidth(NamedTuple):
     method: str
 
 
+class TokenBytes(NamedTuple):
+    """What one token reads, in bytes.
+
+    Attributes:
+        once: As COUNTED says: what must come from memory.
+        executed: A block counts as often as it is applied; between its applications it may stay in
+            the CPU's cache.
+    """
+
+    once: int
+    executed: int
+
+
 def measure_bandwidth(last_cache_bytes: Optional[int] = None) -> Bandwidth:
     """Read a matrix much larger than the CPU's cache, a few times; the best counts."""
     n_bytes = max(BUFFER_BYTES, CACHES_PER_BUFFER * (last_cache_bytes or 0))
@@ -54,31 +67,50 @@ def with_roofline(report: BenchReport, bundle: Bundle, bandwidth: Bandwidth) -> 
     if not report.n_gen:
         return report
     mean_position = report.n_depth + (report.n_gen + 1) // 2
-    n_bytes = decode_bytes_per_token(bundle, mean_position)
-    found = Roofline(bandwidth.bytes_per_s, n_bytes, COUNTED, bandwidth.method)
+    read = decode_bytes_per_token(bundle, report.backend, mean_position)
+    found = Roofline(
+        bandwidth.bytes_per_s, read.once, COUNTED, bandwidth.method, executed_bytes=read.executed
+    )
     return report._replace(roofline=found, roofline_fraction=_fraction(report, found))
 
 
-def decode_bytes_per_token(bundle: Bundle, position: int) -> int:
-    """Bytes that one token reads, as COUNTED says."""
-    a = bundle.manifest.architecture
-    lookups = {"pos_embed.weight"} if a.tie_embeddings else {"pos_embed.weight", "embed.weight"}
-    weights = sum(
-        n_bytes // (n_rows if name in lookups else 1)
-        for name, (n_bytes, n_rows) in _stored(bundle).items()
-    )
-    return weights + position * bundle.manifest.kv_cache.bytes_per_token
+def decode_bytes_per_token(bundle: Bundle, backend: str, position: int) -> TokenBytes:
+    """Bytes that one token reads.
+
+    Args:
+        bundle: What was run.
+        backend: By which backend: the native decoder has a file and a cache of its own.
+        position: Tokens in the cache.
+    """
+    manifest = bundle.manifest
+    lookups = ("pos_embed.",) if manifest.architecture.tie_embeddings else ("pos_embed.", "embed.")
+    once = executed = 0
+    for name, (n_bytes, n_rows) in _stored(bundle, backend).items():
+        read = n_bytes // (n_rows if name.startswith(lookups) else 1)
+        once += read
+        executed += read * _applications(bundle, name)
+    cache = manifest.native_cache if backend == "native" else manifest.kv_cache
+    past = position * cache.bytes_per_token
+    return TokenBytes(once + past, executed + past)
 
 
-def weights_bytes(bundle: Bundle) -> int:
-    """Stored tensors of a bundle, in bytes."""
-    return sum(n_bytes for n_bytes, _ in _stored(bundle).values())
+def weights_bytes(bundle: Bundle, backend: str) -> int:
+    """Stored tensors that a backend reads, in bytes."""
+    return sum(n_bytes for n_bytes, _ in _stored(bundle, backend).values())
 
 
-def _stored(bundle: Bundle) -> Dict[str, Tuple[int, int]]:
-    """Name -> (bytes, rows) of every stored tensor, padding included."""
+def _applications(bundle: Bundle, name: str) -> int:
+    """How often a token passes through a tensor; each application of a block has its own norms."""
+    parts = name.split(".")
+    if parts[0] != "blocks" or parts[2] not in ("attn", "ffn"):
+        return 1
+    return bundle.manifest.architecture.blocks[int(parts[1])].depth
+
+
+def _stored(bundle: Bundle, backend: str) -> Dict[str, Tuple[int, int]]:
+    """Name -> (bytes, rows) of every tensor that a backend reads, padding included."""
     native = optional_file(bundle, "native")
-    if native is not None:
+    if native is not None and (backend == "native" or optional_file(bundle, "weights") is None):
         places = read_tensors(native, bundle.manifest.architecture)
         return {name: (place.n_bytes, place.n_out) for name, place in places.items()}
     index = read_index(bundle.file("weights"))

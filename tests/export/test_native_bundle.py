@@ -104,7 +104,7 @@ def test_the_roofline_counts_the_bytes_of_the_native_file(tmp_path, source):
     row = places["pos_embed.weight"].n_bytes // 48
     rest = sum(place.n_bytes for n, place in places.items() if n != "pos_embed.weight")
 
-    assert decode_bytes_per_token(bundle, 0) == rest + row
+    assert decode_bytes_per_token(bundle, "native", 0).once == rest + row
 
 
 def test_onnx_runtime_says_that_there_is_no_graph(tmp_path, source):

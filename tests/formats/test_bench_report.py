@@ -44,7 +44,9 @@ def report(**changes):
         "itl_ms": summarize([0.5, 0.5, 1.0, 1.0], "ms"),
         "kv_cache_bytes": 65536,
         "peak_rss_bytes": 50000000,
-        "roofline": Roofline(16e9, 4000000, "every stored matrix once", "a matrix-vector product"),
+        "roofline": Roofline(
+            16e9, 4000000, "every stored matrix once", "a matrix-vector product", 9000000
+        ),
         "roofline_fraction": 0.3333,
         "power_w": None,
         "energy_mj_per_token": None,
@@ -88,6 +90,15 @@ def test_what_was_written_is_read_back(tmp_path, layout):
     path = tmp_path / "bench.json"
     path.write_text(text)
     assert bench_report.read_reports(str(path)) == reports
+
+
+def test_a_report_from_before_executed_bytes_were_counted_can_be_read(tmp_path):
+    written = json.loads(GOLDEN.read_text())
+    del written["roofline"]["executed_bytes"]
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps([written]))
+    (found,) = bench_report.read_reports(str(path))
+    assert found == report(roofline=report().roofline._replace(executed_bytes=None))
 
 
 @pytest.mark.parametrize(

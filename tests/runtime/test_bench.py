@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from doubles import random_tensors, tiny_architecture, tiny_bundle
+from doubles import native_bundle, random_tensors, tiny_architecture, tiny_bundle
 
 from merino_edge.errors import SessionError
 from merino_edge.formats.bench_report import BenchCase
 from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.native_file import read_tensors
 from merino_edge.runtime import load
 from merino_edge.runtime.bench import run_bench
 from merino_edge.runtime.memory import peak_rss_bytes
@@ -67,7 +68,7 @@ def test_reports_hold_every_sample_and_their_sums(bundle, session):
         "measured",
         bundle.bundle_id,
     )
-    assert decode.model_size == 4 * decode.model_n_params == weights_bytes(bundle)
+    assert decode.model_size == 4 * decode.model_n_params == weights_bytes(bundle, "reference")
     assert session.position == 0
 
 
@@ -105,7 +106,28 @@ def test_bytes_of_a_token_are_all_matrices_but_the_tables_rows(tmp_path, tied):
     if not tied:
         expected += 4 * 16 - sizes["embed.weight"]
     kv_row = 2 * 4 * (16 + 16 + 24)  # keys and values, float32, three layer applications
-    assert decode_bytes_per_token(bundle, 10) == expected + 10 * kv_row
+    again = sum(sizes[name] for name in sizes if name.startswith(("blocks.0.attn", "blocks.0.ffn")))
+    read = decode_bytes_per_token(bundle, "reference", 10)
+    assert read.once == expected + 10 * kv_row
+    assert read.executed == read.once + again  # the first block is applied twice
+
+
+def test_a_native_bundle_is_counted_by_its_own_file_and_cache(tmp_path, native_library):
+    path = native_bundle(tmp_path / "bundle", precision="int4")
+    bundle = Bundle.open(path)
+    with load(path, backend="native", threads=1) as session:
+        (report,) = run_bench(bundle, session, [BenchCase(0, 4, 10, repetitions=1)])
+    places = read_tensors(bundle.file("native"), bundle.manifest.architecture)
+    sizes = {name: place.n_bytes for name, place in places.items()}
+    again = sum(sizes[name] for name in sizes if name.startswith(("blocks.0.attn", "blocks.0.ffn")))
+    kv_row = 2 * 2 * (16 + 16 + 24)  # float16
+
+    assert report.model_size == sum(sizes.values())
+    assert report.kv_cache_bytes == 48 * kv_row
+    # 10 tokens before, and half of 4: the positions' table gives one row of its 48
+    read = sum(sizes.values()) - sizes["pos_embed.weight"] * 47 // 48 + 12 * kv_row
+    assert report.roofline.bytes_per_token == read
+    assert report.roofline.executed_bytes == read + again
 
 
 def test_bandwidth_is_measured_over_more_than_the_cache():

@@ -15,7 +15,7 @@ import sys
 from typing import List
 
 from merino_edge.cli import options
-from merino_edge.cli.output import Progress, print_json, print_table, warn
+from merino_edge.cli.output import Progress, human_bytes, print_json, print_table, warn
 from merino_edge.errors import UsageError
 from merino_edge.formats import bench_report
 
@@ -71,10 +71,29 @@ def _write_table(reports: List[bench_report.BenchReport]) -> None:
     print_table(bench_report.TABLE_HEADER, [bench_report.table_row(report) for report in reports])
     first = reports[0]
     sys.stdout.write("\n{}\n{}\n".format(_machine(first), first.engine))
-    rooflines = [report.roofline for report in reports if report.roofline is not None]
+    rooflines = [(report, report.roofline) for report in reports if report.roofline is not None]
+    for report, found in rooflines:
+        sys.stdout.write("{}: {}\n".format(report.case.label, _reading(report, found)))
     if rooflines:
+        found = rooflines[0][1]
         line = "memory bandwidth {:.1f} GB/s ({})\n"
-        sys.stdout.write(line.format(rooflines[0].read_bytes_per_s / 1e9, rooflines[0].method))
+        sys.stdout.write(line.format(found.read_bytes_per_s / 1e9, found.method))
+
+
+def _reading(report: bench_report.BenchReport, found: bench_report.Roofline) -> str:
+    """What the roofline is made of: bytes of a token, and the time that they take."""
+    executed = found.executed_bytes or found.bytes_per_token
+    again = ""
+    if executed != found.bytes_per_token:
+        again = " ({} with shared blocks read again)".format(human_bytes(executed))
+    ms = 1e3 * found.bytes_per_token / found.read_bytes_per_s
+    share = report.roofline_fraction
+    words = (
+        "they fit the CPU's cache" if share is None else "{:.0f} % of a token".format(100 * share)
+    )
+    return "a token reads {}{}: {:.2f} ms from memory, {}".format(
+        human_bytes(found.bytes_per_token), again, ms, words
+    )
 
 
 def _machine(report: bench_report.BenchReport) -> str:
