@@ -14,6 +14,7 @@ from merino_edge.errors import MerinoError, MissingDependencyError
 from merino_edge.formats.measurement import DeviceInfo
 from merino_edge.runtime import device_info as device
 from merino_edge.runtime.conditions import BUSY_LOAD, snapshot
+from merino_edge.runtime.native_library import ABI_VERSION, NativeLibrary, default_threads
 
 HOST_PYTHON = (3, 10)
 MIB = 1 << 20
@@ -45,6 +46,14 @@ class Gpu(NamedTuple):
     problem: str = ""
 
 
+class Native(NamedTuple):
+    """What the native decoder's library says of itself, or why there is none."""
+
+    library: str = ""
+    problem: str = ""
+    mend: str = ""
+
+
 class Facts(NamedTuple):
     """What the checks look at; ``gpu`` is None where no library of CUDA is installed."""
 
@@ -55,6 +64,7 @@ class Facts(NamedTuple):
     free_disk_bytes: int
     gpu: Optional[Gpu] = None
     has_tensorrt: bool = False
+    native: Native = Native(problem="not looked for")
 
     @property
     def is_jetson(self) -> bool:
@@ -77,7 +87,19 @@ def observe(root: str = "/", folder: str = ".") -> Facts:
         free_disk_bytes=shutil.disk_usage(folder).free,
         gpu=_look_for_gpu(),
         has_tensorrt=importlib.util.find_spec("tensorrt") is not None,
+        native=_look_for_native(),
     )
+
+
+def _look_for_native() -> Native:
+    try:
+        library = NativeLibrary()
+    except MissingDependencyError as error:
+        return Native(problem=error.message, mend=error.hint or "")
+    words = "{} (ABI {}), kernels {}, {} threads".format(
+        library.path, ABI_VERSION, ", ".join(library.kernels()), default_threads()
+    )
+    return Native(library=words)
 
 
 def _look_for_gpu() -> Optional[Gpu]:
@@ -138,6 +160,14 @@ def _tokenizers(facts: Facts) -> Check:
 def _onnxruntime(facts: Facts) -> Check:
     why = "models run on the numpy reference, which is slow."
     return _package(facts, "onnxruntime", "warn", why, "1.10.0")
+
+
+def _native(facts: Facts) -> Check:
+    """The first choice on a CPU; without it ONNX Runtime takes over, where there is a graph."""
+    if facts.native.library:
+        return Check("native decoder", "ok", facts.native.library)
+    why = "bundles for it run on ONNX Runtime if they hold a graph, or on numpy, which is slow."
+    return Check("native decoder", "warn", facts.native.problem, why, facts.native.mend)
 
 
 def _host_packages(facts: Facts) -> Optional[Check]:
@@ -292,6 +322,7 @@ CHECKS: Tuple[Callable[[Facts], Optional[Check]], ...] = (
     _openblas,
     _tokenizers,
     _onnxruntime,
+    _native,
     _host_packages,
     _cpu,
     _memory,

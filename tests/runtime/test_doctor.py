@@ -6,7 +6,8 @@ import pytest
 from doubles import JETSON_NANO, write_tree
 
 from merino_edge.runtime.device_info import device_info
-from merino_edge.runtime.doctor import Facts, Gpu, examine, observe
+from merino_edge.runtime.doctor import Facts, Gpu, Native, examine, observe
+from merino_edge.runtime.native_library import default_threads
 
 BOARD_PACKAGES = {"numpy": "1.19.5", "tokenizers": "0.12.1", "onnxruntime": "1.10.0"}
 HOST_PACKAGES = {
@@ -23,6 +24,7 @@ PC = {
 }
 
 
+NATIVE = Native("libmerino_edge.so (ABI 1), kernels plain, 1 threads")
 TEGRA = Gpu("NVIDIA Tegra X1 (compute capability 5.3) through cudart 10.2")
 
 
@@ -31,12 +33,13 @@ def nano(
 ):
     root = write_tree(tmp_path, dict(JETSON_NANO, **dict(files)))
     device = device_info(root, "aarch64")
-    return Facts(root, (3, 6, 9), packages, device, free_disk_bytes, gpu, has_trt)
+    return Facts(root, (3, 6, 9), packages, device, free_disk_bytes, gpu, has_trt, NATIVE)
 
 
 def pc(tmp_path, files=(), packages=HOST_PACKAGES, python=(3, 11, 0)):
     root = write_tree(tmp_path, dict(PC, **dict(files)))
-    return Facts(root, python, packages, device_info(root, "x86_64"), 8 << 30)
+    device = device_info(root, "x86_64")
+    return Facts(root, python, packages, device, 8 << 30, native=NATIVE)
 
 
 def verdicts(facts):
@@ -128,6 +131,21 @@ def test_python_35_fails(tmp_path):
 )
 def test_a_disk_that_fills_is_seen_before_it_is_full(tmp_path, free, status):
     assert verdicts(nano(tmp_path, free_disk_bytes=free))["disk"].status == status
+
+
+def test_the_native_decoder_is_found_with_its_kernels_and_threads(native_library):
+    check = verdicts(observe())["native decoder"]
+    assert check.status == "ok"
+    assert check.found.startswith(native_library.path)
+    assert f"plain, {default_threads()} threads" in check.found
+
+
+def test_without_the_native_decoder_the_way_to_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("MERINO_EDGE_NATIVE", str(tmp_path / "none.so"))
+    check = verdicts(observe())["native decoder"]
+    assert check.status == "warn"
+    assert "libmerino_edge.so" in check.found
+    assert "C compiler" in check.mend
 
 
 def test_this_machine_can_be_observed(tmp_path):
