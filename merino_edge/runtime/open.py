@@ -67,21 +67,21 @@ def _best(bundle: Bundle, threads: Optional[int], note: Note) -> Backend:
     openers: List[Callable[[], Backend]] = []
     if bundle.manifest.engine is not None:
         openers.append(lambda: _engine(bundle, None, note))
-    why = "the bundle holds no ONNX graph."
     if optional_file(bundle, "native") is not None:
         openers.append(lambda: _native(bundle, threads))
     if optional_file(bundle, "onnx") is not None:
         openers.append(lambda: _ort(bundle, threads))
+    missed = []  # type: List[str]
     for opener in openers:
         try:
             opened = opener()
         except (MissingDependencyError, CudaError) as error:
-            why = error.message + (" hint: " + error.hint if error.hint else "")
-            note("not the fastest backend: " + why)
+            missed.append(error.message + (" hint: " + error.hint if error.hint else ""))
             continue
-        note("backend {}: {}.".format(opened.name, opened.description))
+        chosen = "backend {}: {}.".format(opened.name, opened.description)
+        note(" not the fastest backend: ".join([chosen] + missed))
         return opened
-    note("backend reference (slow): " + why)
+    note("backend reference (slow): " + " ".join(missed or ["the bundle holds no ONNX graph."]))
     return _reference(bundle, threads, note)
 
 
