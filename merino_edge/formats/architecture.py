@@ -11,7 +11,6 @@ machines inside checkpoints and bundles, which is why it lives here. It knows no
 weights; ``tensors.py`` beside it lists what must be stored.
 """
 
-import hashlib
 import json
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -122,6 +121,8 @@ class Architecture(_Fields):
     @property
     def arch_id(self) -> str:
         """Twelve hexadecimal digits: SHA-256 over the canonical JSON."""
+        import hashlib  # not above: OpenSSL takes 3 ms to load, and running a bundle needs none
+
         canonical = json.dumps(jsonio.encode(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()[:12]
 

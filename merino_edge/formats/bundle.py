@@ -3,13 +3,13 @@
 The one idea: nothing is used before the manifest says what it is, and nothing is trusted
 before its SHA-256 agrees. A bundle appears whole or not at all: it is filled under a temporary
 name beside its place and renamed at the end, whatever interrupts.
+
+Opening is on the way to a first token, so what only making and verifying need (hashlib, shutil and
+tempfile, several milliseconds) is imported there.
 """
 
 import contextlib
-import hashlib
 import os
-import shutil
-import tempfile
 from typing import Dict, Iterator, Optional
 
 from merino_edge.errors import ChecksumError, FormatError, UsageError
@@ -34,7 +34,13 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str) -> "Bundle":
-        """Read and check the manifest.
+        """Read and check the manifest; how long that takes does not depend on the weights.
+
+        Checked here: the manifest's schema and fields; that every file it names lies in the folder,
+        is there, is no link, and has the size that the manifest says. Not read here: what is in
+        those files. Whoever opens one checks its head, as the native decoder does (version, shape
+        and place of every tensor); a flipped bit among the weights is found by
+        ``verify_checksums`` alone, which `merino-edge verify` and the building of an engine call.
 
         Raises:
             FormatError: Not a bundle, a path leaves the folder, or a file is missing or cut.
@@ -87,6 +93,8 @@ class Bundle:
     @property
     def bundle_id(self) -> str:
         """Twelve hexadecimal digits over the checksums of all files."""
+        import hashlib
+
         lines = sorted("{} {}".format(n, e.sha256) for n, e in self.manifest.files.items())
         return hashlib.sha256("\n".join(lines).encode("utf-8")).hexdigest()[:12]
 
@@ -98,6 +106,8 @@ class Bundle:
 
 def sha256_of(path: str) -> str:
     """SHA-256 of a file, read in pieces."""
+    import hashlib
+
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         for chunk in iter(lambda: stream.read(_CHUNK_BYTES), b""):
@@ -127,6 +137,9 @@ def folder_in_place(path: str, marker: str, force: bool = False) -> Iterator[str
     Raises:
         UsageError: Something is there already.
     """
+    import shutil
+    import tempfile
+
     refuse_existing(path, marker, force)
     parent = os.path.dirname(os.path.abspath(path))
     os.makedirs(parent, exist_ok=True)
@@ -161,6 +174,9 @@ def refuse_existing(path: str, marker: str, force: bool) -> None:
 
 
 def _swap_in(temporary: str, path: str) -> None:
+    import shutil
+    import tempfile
+
     if not os.path.isdir(path):
         os.rename(temporary, path)
         return

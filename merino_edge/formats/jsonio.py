@@ -11,7 +11,6 @@ one, never half of one. This module does not know any particular record.
 
 import json
 import os
-import tempfile
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union
 
 from merino_edge.errors import FormatError, SchemaVersionError, SpecError
@@ -26,6 +25,8 @@ def write_bytes_atomic(path: str, data: bytes) -> None:
     Raises:
         OSError: The disk is full, or the folder cannot be written; the old file is untouched.
     """
+    import tempfile  # not above: who only reads should not wait for what it imports
+
     folder = os.path.dirname(os.path.abspath(path))
     handle, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
     try:
