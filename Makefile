@@ -40,7 +40,8 @@ setup: .venv/.stamp $(LIBRARY) ## Make .venv with all that the workstation needs
 # The install made it once; this makes it again when its sources change. Without a compiler there is
 # none, and others take over.
 $(LIBRARY): $(CORE) | .venv/.stamp
-	@if command -v $(firstword $(CC)) >/dev/null; then $(PY) native_build.py shared $@; \
+	@if command -v $(firstword $(CC)) >/dev/null; \
+	then echo "compiling the native decoder"; $(PY) native_build.py shared $@; \
 	else echo "no native decoder: there is no C compiler $(CC) on this machine"; fi
 
 demo: .venv/.plays $(LIBRARY) ## Search, train, export, run and time a small model, in minutes

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 NATIVE = os.path.join(ROOT, "merino_edge", "native")
@@ -44,14 +44,13 @@ def compile_shared(output: str) -> None:
     """Make a shared library; one that a process has mapped is replaced, never written over.
 
     Raises:
-        OSError: There is no such compiler.
-        subprocess.CalledProcessError: It refused.
+        OSError: There is no such compiler, or it refused, with its own words on stderr.
     """
     folder = os.path.dirname(os.path.abspath(output))
     os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=folder) as temporary:
         made = os.path.join(temporary, os.path.basename(output))
-        subprocess.check_call(_compiler() + ["-shared"] + sources() + LIBRARIES + ["-o", made])
+        _call(_compiler() + ["-shared"] + sources() + LIBRARIES + ["-o", made])
         os.replace(made, output)
 
 
@@ -63,9 +62,9 @@ def compile_archive(output: str) -> None:
         objects = []
         for source in sources():  # one by one: of several, zig keeps the first
             objects.append(os.path.join(folder, os.path.basename(source)[:-2] + ".o"))
-            subprocess.check_call(_compiler() + ["-c", source, "-o", objects[-1]])
+            _call(_compiler() + ["-c", source, "-o", objects[-1]])
         made = os.path.join(folder, "made.a")
-        subprocess.check_call(shlex.split(os.environ.get("AR", "ar")) + ["rcs", made] + objects)
+        _call(shlex.split(os.environ.get("AR", "ar")) + ["rcs", made] + objects)
         shutil.copyfile(made, output)
 
 
@@ -104,7 +103,13 @@ def _compiler() -> List[str]:
 
 
 def _run(arguments: List[str], machine: str) -> None:
-    subprocess.check_call([sys.executable] + arguments, cwd=ROOT, env=zig_environment(machine))
+    _call([sys.executable] + arguments, cwd=ROOT, env=zig_environment(machine))
+
+
+def _call(command: List[str], **options: Any) -> None:
+    status = subprocess.call(command, **options)
+    if status:
+        raise OSError("{} ended with exit code {}".format(command[0], status))
 
 
 WORDS = {
@@ -121,7 +126,7 @@ def main(arguments: List[str]) -> Optional[str]:
         return __doc__
     try:
         WORDS[arguments[0]](arguments[1])
-    except (OSError, subprocess.CalledProcessError) as error:
+    except OSError as error:
         return "native_build.py: {}".format(error)
     return None
 

@@ -24,11 +24,25 @@ from merino_edge.formats.pieces_file import write_pieces
 from merino_edge.runtime import GenerationConfig, load
 
 sys.path.insert(0, str(ROOT))
-from native_build import GLIBC, HEADER, MACHINES, zig_environment
+from native_build import GLIBC, HEADER, MACHINES, sources, zig_environment
 
 LIBRARY = "merino_edge/native/lib/libmerino_edge.so"
 SYSROOT = "/usr/aarch64-linux-gnu"
 PROMPT, N_TOKENS = [5, 3, 1], 8
+# Intrinsics and builtins, and the gcc that brought them; JetPack 4.6 has 7.5.
+NEWER_THAN_GCC_7 = {
+    "dpbusd": 8,
+    "vdotq?_": 8,
+    "_mm256_set_m128": 8,
+    r"vld1q?_\w+_x[234]": 8,
+    "__builtin_convertvector": 9,
+    r"_mm\d*_(loadu|storeu)_epi\d": 9,
+    "_mm_(loadu|storeu)_si64": 9,
+    "vusdot|vmmlaq": 10,
+    "_mm_(loadu|storeu)_si(16|32)": 11,
+    r'cpu_supports\("f16c"\)': 11,
+    "__builtin_shufflevector": 12,
+}
 GENERATE = f"""
 import sys
 import merino_edge
@@ -211,6 +225,29 @@ def test_the_library_of_the_aarch64_wheel_runs(libraries, bundle, expected, tmp_
         tmp_path / "program", f"-L{folder}", "-lmerino_edge", f"-Wl,-rpath,{folder}"
     )
     assert streamed(program, bundle) == expected
+
+
+def newer_words(machine, *options):
+    """What of NEWER_THAN_GCC_7 stands in our own lines after the preprocessor."""
+    if importlib.util.find_spec("ziglang") is None:
+        pytest.skip("not installed: ziglang")
+    compiler = [*zig_environment(machine)["CC"].split(), "-E", "-w", "-std=c99", *options]
+    found = set()
+    for source in sources():
+        ours = False
+        for line in run(*compiler, "-I" + os.path.dirname(HEADER), source).splitlines():
+            if line.startswith("# "):
+                ours = "/native/src/" in line
+            elif ours:
+                found.update(word for word in NEWER_THAN_GCC_7 if re.search(word, line))
+    return found
+
+
+@pytest.mark.parametrize(("machine", "newer"), [("x86_64", "dpbusd"), ("aarch64", "vdotq?_")])
+def test_the_compiler_of_an_old_board_meets_nothing_newer_than_itself(machine, newer):
+    # Only what guards ask for is pretended: no gcc 7 was at hand.
+    assert newer_words(machine) == {newer}
+    assert newer_words(machine, "-U__clang__", "-U__GNUC__", "-D__GNUC__=7") == set()
 
 
 def test_a_wheel_for_a_machine_is_not_made_without_the_library(tmp_path):
