@@ -22,7 +22,7 @@ from merino_edge.errors import (
     UsageError,
 )
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 VARIABLE = "MERINO_EDGE_NATIVE"
 LIBRARY = "libmerino_edge.so"
 KERNELS = ("avx512vnni", "avx2", "neondot", "neon", "plain")  # the fastest first
@@ -49,6 +49,7 @@ _PROTOTYPES = {
     "me_open": (c_int, [c_char_p, POINTER(c_void_p), c_char_p, c_size_t]),
     "me_close": (None, [c_void_p]),
     "me_get_info": (c_int, [c_void_p, POINTER(Info)]),
+    "me_usable_threads": (c_uint32, []),
     "me_session_bytes": (c_size_t, [c_void_p, c_uint32, c_uint32]),
     "me_session_open": (
         c_int,

@@ -22,7 +22,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default) /* a shared library exports these, and nothing else */
 
-#define ME_ABI_VERSION 1
+#define ME_ABI_VERSION 2
 
 enum {
     ME_OK = 0,
@@ -35,7 +35,7 @@ enum {
     ME_ERROR_SYSTEM = 7    /* threads could not be started */
 };
 
-enum { ME_MAX_TOP_K = 256 };
+enum { ME_MAX_TOP_K = 256, ME_MAX_THREADS = 64 };
 
 typedef struct me_model me_model;
 typedef struct me_session me_session;
@@ -53,6 +53,12 @@ const char *me_status_text(int status);
 int me_open(const char *path, me_model **model, char *message, size_t message_bytes);
 void me_close(me_model *model); /* after its sessions */
 int me_get_info(const me_model *model, me_info *info);
+
+/* Processors that this process may use, 1 to ME_MAX_THREADS: its affinity, and on Linux the quota of
+ * processor time of its cgroups. A session asked for more threads than that runs so many; on a
+ * machine busy with other work it runs a step on one thread where that is faster. No logit depends
+ * on the number of threads. */
+uint32_t me_usable_threads(void);
 
 /* All the memory of a session, in bytes; 0 if there can be no such session. */
 size_t me_session_bytes(const me_model *model, uint32_t context_len, uint32_t n_threads);

@@ -10,7 +10,7 @@
 
 #include "file.h"
 
-enum { ALIGNMENT = 64, MAX_THREADS = 64 };
+enum { ALIGNMENT = 64 };
 
 static void *part(uint8_t *base, uint64_t *used, uint64_t n_items, size_t item_bytes) {
     void *place = base ? base + *used : NULL;
@@ -68,12 +68,18 @@ static uint64_t lay_out(me_session *s, uint8_t *base, uint32_t n_threads) {
     return used;
 }
 
-static int possible(const me_model *m, uint32_t context_len, uint32_t n_threads) {
-    return context_len >= 1 && context_len <= m->config.max_seq_len && n_threads >= 1 &&
-           n_threads <= MAX_THREADS;
+static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* The threads of a session that was asked to have so many; 0 if it cannot. */
+static uint32_t team_size(uint32_t n_threads) {
+    return n_threads > ME_MAX_THREADS ? 0 : smaller(n_threads, me_usable_threads());
 }
 
-size_t me_session_bytes(const me_model *model, uint32_t context_len, uint32_t n_threads) {
+static int possible(const me_model *m, uint32_t context_len, uint32_t n_threads) {
+    return context_len >= 1 && context_len <= m->config.max_seq_len && n_threads >= 1;
+}
+
+static size_t session_bytes(const me_model *model, uint32_t context_len, uint32_t n_threads) {
     me_session plan;
     if (!model || !possible(model, context_len, n_threads)) return 0;
     memset(&plan, 0, sizeof plan);
@@ -83,17 +89,22 @@ size_t me_session_bytes(const me_model *model, uint32_t context_len, uint32_t n_
     return n_bytes > SIZE_MAX ? 0 : (size_t)n_bytes;
 }
 
+size_t me_session_bytes(const me_model *model, uint32_t context_len, uint32_t n_threads) {
+    return session_bytes(model, context_len, team_size(n_threads));
+}
+
 int me_session_open(const me_model *model, uint32_t context_len, uint32_t n_threads,
                     me_session **session, char *message, size_t message_bytes) {
     me_message to = {message, message_bytes};
-    size_t n_bytes = me_session_bytes(model, context_len, n_threads);
+    uint32_t n_team = team_size(n_threads);
+    size_t n_bytes = session_bytes(model, context_len, n_team);
     void *memory = NULL;
     if (!session) return ME_ERROR_ARGUMENT;
     *session = NULL;
     if (n_bytes == 0)
         return me_fail(&to, ME_ERROR_ARGUMENT, "no session of %u tokens with %u threads: "
                        "1 to %u tokens, 1 to %d threads", context_len, n_threads,
-                       model ? model->config.max_seq_len : 0, MAX_THREADS);
+                       model ? model->config.max_seq_len : 0, ME_MAX_THREADS);
     if (posix_memalign(&memory, ALIGNMENT, n_bytes) != 0)
         return me_fail(&to, ME_ERROR_MEMORY, "a session needs %zu bytes", n_bytes);
     me_session *s = memory;
@@ -101,10 +112,10 @@ int me_session_open(const me_model *model, uint32_t context_len, uint32_t n_thre
     s->model = model;
     s->kernels = me_kernels_in_use();
     s->context_len = context_len;
-    lay_out(s, memory, n_threads);
-    if (me_team_start(&s->team, s->workers, n_threads) != 0) {
+    lay_out(s, memory, n_team);
+    if (me_team_start(&s->team, s->workers, n_team) != 0) {
         free(memory);
-        return me_fail(&to, ME_ERROR_SYSTEM, "%u threads cannot be started", n_threads);
+        return me_fail(&to, ME_ERROR_SYSTEM, "%u threads cannot be started", n_team);
     }
     *session = s;
     return ME_OK;
@@ -116,14 +127,21 @@ void me_session_close(me_session *s) {
     free(s);
 }
 
-static uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
 static int check_ids(const me_session *s, const int32_t *ids, uint32_t n) {
     if (!ids && n) return ME_ERROR_ARGUMENT;
     for (uint32_t i = 0; i < n; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= s->model->config.vocab_size)
             return ME_ERROR_ARGUMENT;
     return n > s->context_len - s->position ? ME_ERROR_FULL : ME_OK;
+}
+
+/* A step or a whole chunk by whoever is faster at it; other lengths are not compared. */
+static void run_team(me_session *s) {
+    me_pace *pace = s->n_tokens == 1 ? &s->step_pace : &s->chunk_pace;
+    if (s->n_tokens == 1 || s->n_tokens == ME_CHUNK)
+        me_pace_run(pace, &s->team, me_decode_chunk, s);
+    else
+        me_team_run(&s->team, me_decode_chunk, s);
 }
 
 /* One chunk; n_rows of its last tokens get logits, into the caller's rows or the session's own. */
@@ -134,7 +152,7 @@ static void run_chunk(me_session *s, const int32_t *ids, uint32_t n, uint32_t n_
     s->n_tokens = n;
     s->n_heads_rows = n_rows;
     s->logits_out = logits ? logits : s->logits;
-    me_team_run(&s->team, me_decode_chunk, s);
+    run_team(s);
     s->position += n;
     s->has_logits = n_rows > 0;
     if (logits && n_rows)

@@ -3,7 +3,7 @@
 #define ME_SESSION_H
 
 #include "kernels.h"
-#include "threads.h"
+#include "pace.h"
 
 enum {
     ME_CHUNK = 16,   /* tokens that pass through the layers together */
@@ -23,6 +23,7 @@ struct me_session {
     uint32_t cache_len, n_segments; /* context_len, in whole panels and in segments */
     uint32_t cancelled, has_logits;
     me_team team;
+    me_pace step_pace, chunk_pace; /* of single tokens, of whole chunks */
     me_worker *workers;
 
     /* The chunk in hand: written by the caller before the team runs. */

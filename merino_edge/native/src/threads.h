@@ -5,10 +5,14 @@
 #include <pthread.h>
 #include <stdint.h>
 
+/* What is written while others look lies in a cache line of its own. */
+#define ME_OWN_LINE __attribute__((aligned(64)))
+
 typedef struct {
-    uint32_t n_threads, arrived, sleepers;
-    uint32_t generation; /* counts the meetings; what the waiting look at */
-    pthread_mutex_t mutex;
+    uint32_t n_threads, sleepers;
+    ME_OWN_LINE uint32_t arrived;
+    ME_OWN_LINE uint32_t generation; /* counts the meetings; what the waiting look at */
+    ME_OWN_LINE pthread_mutex_t mutex;
     pthread_cond_t met;
 } me_barrier;
 
@@ -25,15 +29,19 @@ struct me_team {
     me_barrier barrier;
     me_job job; /* NULL: go home */
     void *data;
-    uint32_t n_threads, n_started;
-    me_worker *workers; /* n_threads of them, the caller's memory; the first is the caller itself */
+    uint32_t n_all;     /* threads of the team, the caller included */
+    uint32_t n_threads; /* of them, those that run the job in hand: all, or the caller alone */
+    me_worker *workers; /* n_all of them, the caller's memory; the first is the caller itself */
 };
 
 int me_team_start(me_team *team, me_worker *workers, uint32_t n_threads); /* 0, or what failed */
 void me_team_stop(me_team *team);
 /* Runs job(data, 0..n_threads - 1), the first on the caller's thread; returns when all are done. */
 void me_team_run(me_team *team, me_job job, void *data);
+/* Runs job(data, 0) on the caller's thread while the others wait on. */
+void me_team_run_alone(me_team *team, me_job job, void *data);
 void me_team_meet(me_team *team); /* inside a job: nobody goes on before all are here */
+uint64_t me_now_ns(void);         /* a clock that only goes forward; no system call on Linux */
 
 typedef struct {
     uint32_t begin, end;
