@@ -34,18 +34,21 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 session.reset()
+ids = [i % 300 for i in range(int(sys.argv[2]))]
 threading.Thread(target=interrupt, daemon=True).start()
-found = {}
 try:
-    session.prefill([i % 300 for i in range(int(sys.argv[2]))])
+    session.prefill(ids)
 except KeyboardInterrupt:
-    found["position"] = session.position
+    position = session.position
 try:
-    session.step(1)
+    row, refused = session.step(1).copy(), ""
 except SessionError as error:
-    found["error"] = str(error)
-found["same"] = list(session.generate([1, 2, 3], config)) == before
-print(json.dumps(found))
+    row, refused = None, str(error)
+session.reset()
+session.prefill(ids[:position])
+goes_on = row is not None and (row == session.step(1)).all()
+again = list(session.generate([1, 2, 3], config)) == before
+print(json.dumps([position, bool(goes_on), refused, again]))
 """
 
 
@@ -59,13 +62,13 @@ def test_an_interrupted_prompt_ends_soon_and_the_session_goes_on(bundle):
     words = [sys.executable, "-c", CHILD, bundle, str(N_PROMPT)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    position, goes_on, refused, again = json.loads(done.stdout)
 
-    assert 128 <= found["position"] < N_PROMPT / 2
-    # the chunk in hand was read, but nobody was told: the session says what to do, and does it
-    assert "interrupted" in found["error"]
-    assert "reset()" in found["error"]
-    assert found["same"]
+    assert 128 <= position < N_PROMPT / 2
+    # Between two chunks it goes on where it was. In the middle of one, which is likelier, the core
+    # has read on and nobody was told: then the session says what to do, and does it.
+    assert goes_on or ("interrupted" in refused and "reset()" in refused)
+    assert again
 
 
 def cpu_s(child):
