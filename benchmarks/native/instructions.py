@@ -13,7 +13,7 @@ import argparse
 import re
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -169,7 +169,8 @@ def _meetings(a: Architecture) -> int:
 
 
 def _parts(blocks: list[counting.Block], a: Architecture, past: int) -> list[a57.Part]:
-    instructions, products, cycles = Counter[str](), Counter[str](), Counter[str]()
+    instructions, products = Counter[str](), Counter[str]()
+    cycles: dict[str, float] = defaultdict(float)
     for block, spent in zip(blocks, a57.cycles_of(blocks), strict=True):
         part = _part_of(block.instructions[0].function)
         instructions[part] += block.executed

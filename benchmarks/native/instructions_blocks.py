@@ -130,16 +130,12 @@ def _executions(counts_file: Path) -> Counter[int]:
 def _blocks(listed: list[Instruction], executions: Counter[int]) -> list[Block]:
     """They end with a branch or where counts change; QEMU cuts where pages end, too."""
     blocks: list[Block] = []
-    last = None
+    last: Instruction | None = None  # of the block that may go on
     for each in listed:
         runs = executions[each.address]
-        follows = last is not None and each.address == last.address + INSTRUCTION_BYTES
-        if follows and runs == blocks[-1].runs and not BRANCH.match(last.mnemonic):
+        if last and each.address == last.address + INSTRUCTION_BYTES and runs == blocks[-1].runs:
             blocks[-1].instructions.append(each)
-            last = each
         elif runs:
             blocks.append(Block([each], runs))
-            last = each
-        else:
-            last = None
+        last = each if runs and not BRANCH.match(each.mnemonic) else None
     return blocks
