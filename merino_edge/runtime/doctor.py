@@ -14,7 +14,7 @@ from merino_edge.errors import MerinoError, MissingDependencyError
 from merino_edge.formats.measurement import DeviceInfo
 from merino_edge.runtime import device_info as device
 from merino_edge.runtime.conditions import BUSY_LOAD, snapshot
-from merino_edge.runtime.native_library import ABI_VERSION, NativeLibrary, default_threads
+from merino_edge.runtime.native_library import ABI_VERSION, NativeLibrary
 
 HOST_PYTHON = (3, 10)
 MIB = 1 << 20
@@ -96,8 +96,13 @@ def _look_for_native() -> Native:
         library = NativeLibrary()
     except MissingDependencyError as error:
         return Native(problem=error.message, mend=error.hint or "")
-    words = "{} (ABI {}), kernels {}, {} threads".format(
-        library.path, ABI_VERSION, ", ".join(library.kernels()), default_threads()
+    kernels = library.kernels()
+    words = "ABI {}, {} kernels (of {}), up to {} threads, {}".format(
+        ABI_VERSION,
+        kernels[0],
+        ", ".join(kernels),
+        library.call.me_usable_threads(),
+        library.path,
     )
     return Native(library=words)
 
@@ -165,9 +170,9 @@ def _onnxruntime(facts: Facts) -> Check:
 def _native(facts: Facts) -> Check:
     """The first choice on a CPU; without it ONNX Runtime takes over, where there is a graph."""
     if facts.native.library:
-        return Check("native decoder", "ok", facts.native.library)
+        return Check("native", "ok", facts.native.library)
     why = "bundles for it run on ONNX Runtime if they hold a graph, or on numpy, which is slow."
-    return Check("native decoder", "warn", facts.native.problem, why, facts.native.mend)
+    return Check("native", "warn", facts.native.problem, why, facts.native.mend)
 
 
 def _host_packages(facts: Facts) -> Optional[Check]:

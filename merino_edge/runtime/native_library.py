@@ -88,7 +88,7 @@ class NativeLibrary:
         self.call = _load(self.path)  # type: Any
         found = self.call.me_abi_version()
         if found != ABI_VERSION:
-            raise _missing("ABI version {}, this one is {}".format(ABI_VERSION, found))
+            raise _missing("ABI {} is there, ABI {} is needed".format(found, ABI_VERSION))
         for name, (result, arguments) in _PROTOTYPES.items():
             function = getattr(self.call, name)
             function.restype, function.argtypes = result, arguments
@@ -151,14 +151,6 @@ class NativeLibrary:
             return
         text = _sentence(message) or self.call.me_status_text(status).decode("utf-8")
         raise _error(status, text, path)
-
-
-def default_threads() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        return os.cpu_count() or 1
 
 
 def _load(path: str) -> Any:

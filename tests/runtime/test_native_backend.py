@@ -186,6 +186,20 @@ def test_too_many_threads_are_a_usage_error_with_the_limit(bundle, native_librar
         NativeBackend(bundle, threads=1000, library=native_library)
 
 
+def test_the_description_tells_how_many_threads_there_are_at_most(bundle, native_library):
+    usable = native_library.call.me_usable_threads()
+    for asked, told in [(None, usable), (1, 1), (64, usable)]:
+        backend = NativeBackend(bundle, threads=asked, library=native_library)
+        backend.close()
+        assert f" {told} thread" in backend.description
+
+
+def test_a_library_of_another_version_counts_as_missing(native_library, monkeypatch):
+    monkeypatch.setattr("merino_edge.runtime.native_library.ABI_VERSION", 9999)
+    with pytest.raises(MissingDependencyError, match="is there, ABI 9999 is needed"):
+        NativeLibrary(native_library.path)
+
+
 def test_a_bundle_without_a_native_file_says_how_to_make_one(tmp_path, native_library):
     path = tiny_bundle(tmp_path / "bundle")
 

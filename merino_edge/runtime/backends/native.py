@@ -16,7 +16,7 @@ import numpy as np
 from merino_edge.errors import SessionError, UnsupportedError
 from merino_edge.formats.bundle import Bundle, optional_file
 from merino_edge.runtime.backend import Backend
-from merino_edge.runtime.native_library import NativeLibrary, default_threads
+from merino_edge.runtime.native_library import NativeLibrary
 
 # ME_MAX_TOP_K: an insertion into a longer list would take as long as copying and sorting all.
 MOST_BEST = 256
@@ -27,7 +27,7 @@ class NativeBackend(Backend):
 
     Args:
         bundle: An opened bundle.
-        threads: CPU threads; None for one a core that this process may use.
+        threads: CPU threads; None, or more than this process may use, for as many as it may.
         library: An opened library; None for the one that was installed.
 
     Raises:
@@ -54,13 +54,15 @@ class NativeBackend(Backend):
             )
         self._library = library or NativeLibrary()
         self._model = self._library.open_model(path)
-        spec, n_threads = bundle.manifest.native_cache, threads or default_threads()
+        spec, usable = bundle.manifest.native_cache, self._library.call.me_usable_threads()
         try:
-            self._session = self._library.open_session(self._model, spec.context_len, n_threads)
+            self._session = self._library.open_session(
+                self._model, spec.context_len, threads or usable
+            )
         except Exception:
             self._library.call.me_close(self._model)
             raise
-        info = self._library.info(self._model)
+        info, n_threads = self._library.info(self._model), min(threads or usable, usable)
         description = "native decoder, {} kernels, {} thread{}".format(
             info.kernels.decode("ascii"), n_threads, "" if n_threads == 1 else "s"
         )
