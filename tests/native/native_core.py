@@ -33,6 +33,23 @@ def compile_c(*arguments):
     assert done.returncode == 0, done.stderr
 
 
+def program(folder, name, *flags):
+    """Compile a C program of these tests with the core; its path."""
+    path = folder / name
+    main = pathlib.Path(__file__).with_name(name + ".c")
+    compile_c(*flags, main, *sources(), "-o", path)
+    return path
+
+
+def run(*arguments):
+    """What a program prints; it must end well."""
+    done = subprocess.run(
+        [str(each) for each in arguments], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 def load(path):
     library = c.CDLL(str(path))
     library.me_session_bytes.restype = c.c_size_t

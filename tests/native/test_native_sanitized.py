@@ -1,28 +1,10 @@
 """The C core under sanitizers (address, undefined behaviour), and every kernel checked."""
 
-import pathlib
-import subprocess
-
 import pytest
 from doubles import llama_architecture, random_tensors, tiny_architecture
-from native_core import F32, Q4, Q8, compile_c, pack, sources
+from native_core import F32, Q4, Q8, pack, program, run
 
 SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-
-
-def program(folder, name, *flags):
-    path = folder / name
-    main = pathlib.Path(__file__).with_name(name + ".c")
-    compile_c(*flags, main, *sources(), "-o", path)
-    return path
-
-
-def run(*arguments):
-    done = subprocess.run(
-        [str(each) for each in arguments], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
