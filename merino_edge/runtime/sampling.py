@@ -185,7 +185,7 @@ def _top_k(scores: np.ndarray, k: int) -> np.ndarray:
         return np.arange(scores.size)
     kth = np.partition(scores, -k)[-k]
     larger, equal = np.flatnonzero(scores > kth), np.flatnonzero(scores == kth)
-    return np.sort(np.concatenate([larger, equal[: k - larger.size]]))  # type: ignore[no-any-return]
+    return np.sort(np.concatenate([larger, equal[: k - larger.size]]))
 
 
 def _top_p(weights: np.ndarray, top_p: float) -> np.ndarray:

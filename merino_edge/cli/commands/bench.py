@@ -7,7 +7,8 @@ Example:
 Names and options are llama-bench's: comma lists give every combination. Tokenising and sampling
 are not in the time. "of bandwidth" is the time to read all weights and the cache once at this
 machine's memory bandwidth, measured in the same run, over the time a token took; it is left
-out where the weights fit the CPU's cache. Works on both machines.
+out where the weights fit the CPU's cache. Below the table stands how many bytes that are, and how
+many they would be if a shared block were read anew each time. Works on both machines.
 """
 
 import argparse
