@@ -166,6 +166,7 @@ static void check_calls(uint32_t n_threads) {
     int32_t ids[CHUNK], best[5];
     uint64_t state = 1;
     fill_ids(ids, CHUNK);
+    take_steps(session, 5); /* a thread that begins asks for a few things */
     if (!forbid_calls(n_threads)) exit(CANNOT_TELL);
     require(me_prefill(session, ids, CHUNK, 1, NULL) == ME_OK, "a session reads");
     take_steps(session, 2000);
