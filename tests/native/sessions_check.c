@@ -2,9 +2,11 @@
  *
  *     sessions_check cancel MODEL        a prefill stopped by another thread, its session in use again
  *     sessions_check together MODEL      sessions of one model in threads at once, against one alone
- *     sessions_check memory MODEL        20,000 steps need no more of it than 1,000
+ *     sessions_check memory MODEL        20,000 steps need no more of it than 1,000, and ask for none
  *     sessions_check idle MODEL          between steps nobody uses the processor
  *     sessions_check calls MODEL N       a step of N threads under a kernel that allows it one call
+ *
+ * The core's calls of malloc and its kin are counted on their way (linked with --wrap).
  */
 #define _GNU_SOURCE
 #include <linux/filter.h>
@@ -111,6 +113,22 @@ static void take_steps(me_session *session, int n) {
     }
 }
 
+static int n_allocations;
+
+void *__real_malloc(size_t n_bytes);
+void *__real_calloc(size_t n, size_t n_bytes);
+void *__real_realloc(void *old, size_t n_bytes);
+int __real_posix_memalign(void **memory, size_t alignment, size_t n_bytes);
+
+static void count(void) { __atomic_add_fetch(&n_allocations, 1, __ATOMIC_RELAXED); }
+
+void *__wrap_malloc(size_t n_bytes) { return count(), __real_malloc(n_bytes); }
+void *__wrap_calloc(size_t n, size_t n_bytes) { return count(), __real_calloc(n, n_bytes); }
+void *__wrap_realloc(void *old, size_t n_bytes) { return count(), __real_realloc(old, n_bytes); }
+int __wrap_posix_memalign(void **memory, size_t alignment, size_t n_bytes) {
+    return count(), __real_posix_memalign(memory, alignment, n_bytes);
+}
+
 static long resident_pages(void) {
     long size, resident = -1;
     FILE *file = fopen("/proc/self/statm", "r");
@@ -121,11 +139,14 @@ static long resident_pages(void) {
 
 static void check_memory(void) {
     me_session *session = open_session(2);
+    int n_of_opening = n_allocations;
+    require(n_of_opening > 0, "opening allocates");
     take_steps(session, 1000);
     resident_pages(); /* the reading itself takes memory the first time */
     long before = resident_pages();
     take_steps(session, 19000);
     require(resident_pages() == before, "no page more");
+    require(n_allocations == n_of_opening, "no allocation in a step");
     me_session_close(session);
 }
 

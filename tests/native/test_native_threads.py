@@ -16,6 +16,9 @@ from merino_edge.formats.architecture import BlockSpec
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 
 WATCHED = ["-O1", "-g", "-fsanitize=thread"]
+COUNTED = [
+    "-Wl," + ",".join(f"--wrap={f}" for f in ("malloc", "calloc", "realloc", "posix_memalign"))
+]
 # Whole groups, panels and heads that 3 or 8 threads cannot share evenly.
 UNEVEN = llama_architecture(
     blocks=(BlockSpec(48, 6, 3, 72, 2), BlockSpec(40, 5, 5, 100, 1)), max_seq_len=300
@@ -36,12 +39,12 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sessions_check(tmp_path_factory):
-    return program(tmp_path_factory.mktemp("sessions"), "sessions_check")
+    return program(tmp_path_factory.mktemp("sessions"), "sessions_check", *COUNTED)
 
 
 @pytest.fixture(scope="module")
 def watched_sessions_check(tmp_path_factory):
-    return program(tmp_path_factory.mktemp("watched"), "sessions_check", *WATCHED)
+    return program(tmp_path_factory.mktemp("watched"), "sessions_check", *WATCHED, *COUNTED)
 
 
 @pytest.fixture(scope="module")
