@@ -88,12 +88,11 @@ def _reading(report: bench_report.BenchReport, found: bench_report.Roofline) -> 
     if executed != found.bytes_per_token:
         again = " ({} with shared blocks read again)".format(human_bytes(executed))
     ms = 1e3 * found.bytes_per_token / found.read_bytes_per_s
-    share = report.roofline_fraction
-    words = (
-        "they fit the CPU's cache" if share is None else "{:.0f} % of a token".format(100 * share)
-    )
+    share = "they fit the CPU's cache"
+    if report.roofline_fraction is not None:
+        share = "{:.0f} % of what it took".format(100 * report.roofline_fraction)
     return "a token reads {}{}: {:.2f} ms from memory, {}".format(
-        human_bytes(found.bytes_per_token), again, ms, words
+        human_bytes(found.bytes_per_token), again, ms, share
     )
 
 
