@@ -57,14 +57,14 @@ def build_decoder(
 
 def _joint(g: GraphBuilder, index: int, x: str) -> str:
     """The bias-free projection where the width changes."""
-    return g.product(f"/blocks.{index}/joint", x, g.weight(f"blocks.{index}.joint.weight"))
+    return g.product(f"/blocks.{index}/joint", x, f"blocks.{index}.joint.weight")
 
 
 def _declare_inputs(g: GraphBuilder, a: Architecture, looks_up: bool) -> str:
     """Declare them; the rows of the new tokens [q, embed_dim] are returned."""
     if looks_up:
         g.input("input_ids", INT32, ["q_len"])
-        x = g.op("Gather", "/embed", g.weight("embed.weight"), "input_ids", axis=0)
+        x = g.rows("/embed", "embed.weight", "input_ids")
     else:
         x = g.input("inputs_embeds", g.compute, ["q_len", a.embed_dim])
     g.input("position_ids", INT32, ["q_len"])
@@ -87,8 +87,8 @@ def _head(g: GraphBuilder, a: Architecture, x: str, n_best: int) -> None:
     x = g.op("Gather", "/head/rows", x, "logits_indices", axis=0)
     x = add_norm(g, a, "/final_norm", "final_norm", x)
     if a.embed_dim != a.blocks[-1].d_model:
-        x = g.product("/head/joint", x, g.weight("head_joint.weight"))
-    table = g.weight("embed.weight" if a.tie_embeddings else "head.weight")
+        x = g.product("/head/joint", x, "head_joint.weight")
+    table = "embed.weight" if a.tie_embeddings else "head.weight"
     if g.compute == FLOAT:
         g.product("/head/logits", x, table, output="logits")
     else:

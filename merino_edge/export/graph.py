@@ -2,7 +2,8 @@
 
 The one idea: the graph never holds a large array. A weight is an initializer whose bytes lie in
 the safetensors file beside the model, at the offset that file's own header gives; so a weight
-that ten layers share is one reference, and every reader can map the file.
+that ten layers share is one reference, and every reader can map the file. How a matrix is stored,
+and so how it is multiplied with, is not known here but to the ``Matrices`` that a builder is given.
 
 In a graph of half precision, ``wide`` and ``narrow`` are the borders of a region that computes in
 float32, and ``wide_path`` names what lies between them: "/fp32/" in a node's name is a promise that
@@ -10,18 +11,33 @@ TensorRT 8, which may choose precisions itself, is held to by that name.
 """
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from merino_edge.formats.weights import TensorEntry
+from merino_edge.formats.weights import Shape, TensorEntry
 
 OPSET = 13  # the last that TensorRT 8.2's parser takes
 IR_VERSION = 7  # what opset 13 came with; ONNX Runtime 1.10 reads up to 8
 FLOAT, FLOAT16, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32
 FP32_NODES = ["*/fp32/*"]
-_DTYPES = {"F32": FLOAT, "F16": FLOAT16}
+RESHAPED = "/reshaped"  # ends the name of a second view of a weight's bytes
+CONTRIB = "com.microsoft"  # the domain of ONNX Runtime's own operators
+_DTYPES = {"F32": FLOAT, "F16": FLOAT16, "U8": TensorProto.UINT8}
+
+
+class Matrices(Protocol):
+    """How the stored matrices of a graph are used; ``export.matrices`` has the ways there are."""
+
+    def product(
+        self, g: "GraphBuilder", path: str, value: str, name: str, bias: str, out: str
+    ) -> str:
+        """Multiply [q, n_in] with the transpose of a matrix; ``bias`` and ``out`` may be ""."""
+
+    def rows(self, g: "GraphBuilder", path: str, name: str, ids: str) -> str:
+        """Rows of a matrix, one for each id."""
 
 
 class GraphBuilder:
@@ -31,8 +47,15 @@ class GraphBuilder:
         compute: Type of activations and matrices: FLOAT or FLOAT16.
     """
 
-    def __init__(self, weights: Mapping[str, TensorEntry], weights_file: str, compute: int = FLOAT):
+    def __init__(
+        self,
+        weights: Mapping[str, TensorEntry],
+        weights_file: str,
+        matrices: Matrices,
+        compute: int = FLOAT,
+    ):
         self.compute = compute
+        self._matrices = matrices
         self._weights = weights
         self._weights_file = weights_file
         self._nodes: list[onnx.NodeProto] = []
@@ -51,14 +74,13 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=path, **attributes))
         return outputs
 
-    def product(self, path: str, value: str, matrix: str, bias: str = "", output: str = "") -> str:
-        """Multiply with the transpose of a stored matrix, and add a bias.
+    def product(self, path: str, value: str, name: str, bias: str = "", output: str = "") -> str:
+        """Multiply with the transpose of a stored matrix, and add a stored bias."""
+        return self._matrices.product(self, path, value, name, bias, output)
 
-        TensorRT 8.2 makes a Gemm of beta 1 a fully connected layer with as many outputs as the
-        bias has, even where there is none; beta 0 says the same and avoids that.
-        """
-        inputs = (value, matrix, bias) if bias else (value, matrix)
-        return self.op("Gemm", path, *inputs, output=output, transB=1, beta=1.0 if bias else 0.0)
+    def rows(self, path: str, name: str, ids: str) -> str:
+        """Look rows of a stored matrix up."""
+        return self._matrices.rows(self, path, name, ids)
 
     def split(
         self, path: str, value: str, sizes: list[int], axis: int, outputs: list[str] | None = None
@@ -72,6 +94,18 @@ class GraphBuilder:
         if name not in self._initializers:
             self._initializers[name] = _external(name, self._weights[name], self._weights_file)
         return name
+
+    def reshaped_weight(self, name: str, shape: Shape) -> str:
+        """Reference the bytes of a stored tensor a second time, in another shape."""
+        alias = name + RESHAPED
+        self._initializers[alias] = _external(
+            alias, self._weights[name]._replace(shape=shape), self._weights_file
+        )
+        return alias
+
+    def rows_of(self, name: str) -> int:
+        """First dimension of a stored tensor."""
+        return self._weights[name].shape[0]
 
     def ints(self, *values: int) -> str:
         """A small int64 vector: shapes, axes, sizes."""
@@ -123,6 +157,8 @@ class GraphBuilder:
             self._nodes, name, self._inputs, self._outputs, list(self._initializers.values())
         )
         opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == CONTRIB for node in self._nodes):
+            opsets.append(helper.make_opsetid(CONTRIB, 1))
         model = helper.make_model(
             graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="merino-edge"
         )

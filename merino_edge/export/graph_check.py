@@ -12,11 +12,14 @@ import onnx
 from onnx import helper
 
 from merino_edge.errors import FormatError
+from merino_edge.export.graph import RESHAPED
+from merino_edge.export.recipe import WHOLE
 from merino_edge.export.tensorrt_rules import Finding, lint
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.engine_spec import shape_profiles
 from merino_edge.formats.graph_tensors import graph_tensors, looks_up
-from merino_edge.formats.weights import check_names, read_index
+from merino_edge.formats.weights import TensorEntry, check_names, read_index
+from merino_edge.formats.whole_weights import whole_forms
 
 
 def check_graph(bundle: Bundle) -> str:
@@ -73,9 +76,7 @@ def read_graph(path: str) -> onnx.ModelProto:
 def _check_weights(bundle: Bundle, model: onnx.ModelProto) -> int:
     weights_path = bundle.file("weights")
     entries = read_index(weights_path)
-    check_names(
-        {n: e.shape for n, e in entries.items()}, bundle.manifest.architecture, weights_path
-    )
+    _check_stored(bundle, entries, weights_path)
     external = {
         tensor.name: {item.key: item.value for item in tensor.external_data}
         for tensor in model.graph.initializer
@@ -90,15 +91,24 @@ def _check_weights(bundle: Bundle, model: onnx.ModelProto) -> int:
         for name, entry in entries.items()
         if name != "embed.weight" or _reads_table(bundle)
     }
-    for name in sorted(set(expected) | set(external)):
-        if external.get(name) != expected.get(name):
+    named = {name.removesuffix(RESHAPED) for name in external}
+    for name in sorted(set(external) | (set(expected) - named)):
+        if external.get(name) != expected.get(name.removesuffix(RESHAPED)):
             raise FormatError(
                 f"the graph reads this weight from {external.get(name)}, "
-                f"the weights file has it at {expected.get(name)}.",
+                f"the weights file has it at {expected.get(name.removesuffix(RESHAPED))}.",
                 bundle.file("onnx"),
                 name,
             )
     return len(expected)
+
+
+def _check_stored(bundle: Bundle, entries: dict[str, TensorEntry], path: str) -> None:
+    architecture = bundle.manifest.architecture
+    if bundle.manifest.precision in WHOLE:
+        whole_forms(entries, architecture, path)
+    else:
+        check_names({n: e.shape for n, e in entries.items()}, architecture, path)
 
 
 def _reads_table(bundle: Bundle) -> bool:

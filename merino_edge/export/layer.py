@@ -169,7 +169,7 @@ def _rotate(g: GraphBuilder, path: str, x: str, head_dim: int, rope: tuple[str, 
 
 
 def _linear(g: GraphBuilder, path: str, name: str, x: str, bias: bool) -> str:
-    return g.product(path, x, g.weight(f"{name}.weight"), g.weight(f"{name}.bias") if bias else "")
+    return g.product(path, x, f"{name}.weight", f"{name}.bias" if bias else "")
 
 
 def add_norm(g: GraphBuilder, a: Architecture, path: str, name: str, x: str) -> str:

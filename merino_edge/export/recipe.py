@@ -3,8 +3,12 @@
 The one idea: targets differ in a handful of values, so a recipe is a row of them. TensorRT's rows
 take embeddings instead of ids (a table that is looked up and multiplied with lies in the engine
 twice, unless its rows are a multiple of 8) and a past of a few fixed lengths (shapes and addresses
-then stay, and a CUDA graph can be captured). Why these: benchmarks/tensorrt/README.md. The native
-decoder's rows take no graph at all: its file holds the weights, rounded and laid out.
+then stay, and a CUDA graph can be captured). Why these: benchmarks/tensorrt/README.md.
+
+A bundle in whole numbers for the machine it is made on holds the native decoder's file and a graph
+with the same numbers: where the decoder is missing ONNX Runtime takes over, and the two prove each
+other. For a board's CPU it holds the native file alone: ONNX Runtime 1.10, the last for its Python,
+cannot multiply with whole numbers, and a board's disk is small.
 """
 
 from dataclasses import dataclass, replace
@@ -14,6 +18,7 @@ from merino_edge.export.graph import FP32_NODES
 from merino_edge.formats.engine_spec import EngineSpec, ShapeProfile, shape_profiles
 
 FIRST_BUCKET = 128
+WHOLE = ("int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -21,9 +26,10 @@ class Recipe:
     """What a target's bundle is made of.
 
     Attributes:
-        precision: "fp32" or "fp16" (norms, softmax and logits are float32 in both); natively
-            "fp32", "int8" or "int4", of the matrices.
-        native: The bundle holds a file for the native decoder instead of a graph.
+        precision: Of the matrices: "fp32" or "fp16" (norms, softmax and logits are float32 in
+            both), "int8" or "int4".
+        native: The bundle holds a file for the native decoder.
+        graph: The bundle holds a graph.
         chunk_len: Most new tokens in a call of an engine; 0 for a target without engines.
         max_logits: Most rows of logits in a call of an engine.
         looks_up: The graph takes ids and looks them up itself.
@@ -33,12 +39,18 @@ class Recipe:
 
     precision: str = "fp32"
     native: bool = False
+    graph: bool = True
     chunk_len: int = 0
     max_logits: int = 0
     looks_up: bool = True
     n_best: int = 0
     workspace_bytes: int = 0
     tactic_sources_off: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether its matrices are whole numbers."""
+        return self.precision in WHOLE
 
     @property
     def kv_dtype(self) -> str:
@@ -78,7 +90,7 @@ class Recipe:
 
 
 HOST = Recipe()
-NATIVE = Recipe(precision="int8", native=True)
+NATIVE = Recipe(precision="int8", native=True, graph=False)
 # 1 GiB is no burden on these; TensorRT 10 has cuBLAS and cuDNN off by itself.
 TENSORRT = Recipe(
     precision="fp16", chunk_len=128, max_logits=16, looks_up=False, workspace_bytes=1 << 30
@@ -98,12 +110,12 @@ PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
 
 def in_precision(recipe: Recipe, precision: str) -> Recipe:
-    """The recipe in another precision; whole numbers turn a graph on a CPU into a native file.
+    """The recipe in another precision; whole numbers add a native file to a graph on a CPU.
 
     Raises:
         UnsupportedError: There is no such bundle.
     """
-    whole = precision in ("int8", "int4")
+    whole = precision in WHOLE
     if recipe.chunk_len:
         possible, takes = not whole, "fp16 or fp32"
     else:

@@ -15,11 +15,13 @@ class GreedyStep(NamedTuple):
         margin: Its logit minus the second best. Another implementation rounds differently, so a
             margin near its error is a tie that it may break the other way.
         logit: The token's own logit.
+        spread: Standard deviation of all logits.
     """
 
     token: int
     margin: float
     logit: float
+    spread: float
 
 
 @torch.no_grad()
@@ -34,9 +36,10 @@ def greedy_steps(model: MerinoLM, input_ids: list[int], n_tokens: int) -> list[G
     sequence, steps = list(input_ids), []
     room = model.architecture.max_seq_len - len(sequence)
     for _ in range(min(n_tokens, room)):
-        best = model(torch.tensor([sequence]))[0, -1].topk(2)
+        logits = model(torch.tensor([sequence]))[0, -1]
+        best = logits.topk(2)
         first, second = (float(value) for value in best.values)
-        steps.append(GreedyStep(int(best.indices[0]), first - second, first))
+        steps.append(GreedyStep(int(best.indices[0]), first - second, first, float(logits.std())))
         sequence.append(steps[-1].token)
     return steps
 

@@ -21,14 +21,20 @@ from merino_edge.runtime.backends.reference import ReferenceBackend
 FP32_TOLERANCE = 2e-4
 # Half precision, ONNX Runtime with float32 sums: 1.6e-3 against float32 weights for SmolLM2, 1.4e-2
 # at most for tiny random decoders.
-# Whole numbers: the native decoder also rounds activations to int8, the reference does not.
-# Measured against the same rounded weights: 0.04 (int8) and 0.06 (int4) for SmolLM2, 0.02 to 0.06
-# for tiny decoders, 0.13 once. A float32 bundle goes the same way through the cache and is held
-# tightly.
-TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": 2e-2, "int8": 0.2, "int4": 0.2}
+TOLERANCES = {"fp32": FP32_TOLERANCE, "fp16": 2e-2}
 # A GPU may also round the sums inside a product to half. Emulated for SmolLM2 (every addition
 # rounded, benchmarks/tensorrt/half_sums.py): 1.7e-2 to 4.8e-2, and every clear golden token right.
 HALF_SUMS_TOLERANCE = 1e-1
+# Whole numbers: backends round the other factor of every product to int8 in blocks of 32, the
+# reference does not. That moves the result of one product by 0.5 % (normal random factors), and n
+# products one behind the other by some sqrt(n) of it, in no direction: so what is held is the root
+# mean square ``Agreement.rms``, which hardly depends on luck, and not the largest difference, which
+# does. Seen on x86, native decoder and ONNX Runtime, int8 and int4: 0.032 to 0.035 for SmolLM2 over
+# 384 tokens and up to 0.057 over its golden prompts; 0.013 for a random MeRino of 10 layers; up to
+# 0.083 in 270 tiny random decoders; between the two backends up to 0.057. That every stored weight
+# is right is asked exactly, and elsewhere: ``whole_map.check_same_numbers``.
+WHOLE_TOLERANCE = 0.12
+Logits = Callable[[List[int]], np.ndarray]  # ids -> [n, vocab_size]
 _HINT = "build the bundle again; if it persists, this backend computes wrongly here."
 REFERENCE_TOKENS = 48  # enough to pass a chunk border, short enough for a board's CPU
 
@@ -40,15 +46,18 @@ class Agreement(NamedTuple):
         n_rows: Positions compared.
         max_abs_diff: Largest difference of a logit.
         scale: Largest absolute logit, at least 1.
+        rms: Root mean square of the differences, as a share of that of the logits; both less the
+            mean of their row, which a softmax does not see. Of the worst prompt.
     """
 
     n_rows: int
     max_abs_diff: float
     scale: float
+    rms: float
 
     @property
     def relative(self) -> float:
-        """The difference as a share of the largest logit."""
+        """The largest difference as a share of the largest logit."""
         return self.max_abs_diff / self.scale
 
 
@@ -85,7 +94,7 @@ def check_golden_tokens(backend: Backend, golden: Sequence[GoldenPrompt]) -> int
 
 def compare_logits(
     backend: Backend,
-    expected_logits: Callable[[List[int]], np.ndarray],
+    expected_logits: Logits,
     golden: Sequence[GoldenPrompt],
     precision: str = "fp32",
 ) -> Agreement:
@@ -93,34 +102,41 @@ def compare_logits(
 
     Args:
         backend: What is checked.
-        expected_logits: ids -> [n, vocab_size], computed another way.
+        expected_logits: The same, computed another way.
         golden: Where the sequences come from.
         precision: Of the bundle: it decides what is tolerated.
 
     Raises:
         ParityError: With the difference and the position.
     """
-    total, tolerance = Agreement(0, 0.0, 1.0), TOLERANCES[precision]
-    if backend.sums_in_half:
-        tolerance = max(tolerance, HALF_SUMS_TOLERANCE)
+    total = Agreement(0, 0.0, 1.0, 0.0)
     for prompt in golden:
-        ids = (prompt.input_ids + prompt.output_ids)[:REFERENCE_TOKENS]
+        ids = compared_ids(prompt)
         expected = expected_logits(ids)
-        actual = _chunked_logits(backend, ids)
-        difference = np.abs(actual - expected).max(axis=1)
-        scale = max(1.0, float(np.abs(expected).max()))
-        _check(backend, prompt, difference, scale, tolerance)
+        difference = _chunked_logits(backend, ids) - expected
+        found = _agreement(difference, expected)
+        if precision in TOLERANCES:
+            _check_largest(backend, prompt, np.abs(difference).max(axis=1), found, precision)
+        else:
+            _check_rms(backend, prompt, found)
         total = Agreement(
-            total.n_rows + len(ids),
-            max(total.max_abs_diff, float(difference.max())),
-            max(total.scale, scale),
+            total.n_rows + found.n_rows, *(max(pair) for pair in zip(total[1:], found[1:]))
         )
     return total
 
 
-def reference_logits(bundle: Bundle) -> Callable[[List[int]], np.ndarray]:
+def compared_ids(prompt: GoldenPrompt) -> List[int]:
+    """The tokens of a golden text whose logits are compared."""
+    return (prompt.input_ids + prompt.output_ids)[:REFERENCE_TOKENS]
+
+
+def reference_logits(bundle: Bundle) -> Logits:
     """All logits of a sequence, by the numpy reference."""
-    backend = ReferenceBackend(bundle)
+    return logits_of(ReferenceBackend(bundle))
+
+
+def logits_of(backend: Backend) -> Logits:
+    """All logits of a sequence, by a backend, in one prefill."""
 
     def logits(ids: List[int]) -> np.ndarray:
         backend.reset()
@@ -142,23 +158,51 @@ def _chunked_logits(backend: Backend, ids: List[int]) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _check(
+def _agreement(difference: np.ndarray, expected: np.ndarray) -> Agreement:
+    spread, largest = _spread(expected), float(np.abs(expected).max())
+    rms = _spread(difference) / spread if spread else float("inf")
+    return Agreement(len(difference), float(np.abs(difference).max()), max(1.0, largest), rms)
+
+
+def _spread(rows: np.ndarray) -> float:
+    """Root mean square, each row less its mean."""
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    return float(np.sqrt(np.mean(np.square(centred, dtype=np.float64))))
+
+
+def _check_largest(
     backend: Backend,
     prompt: GoldenPrompt,
     difference: np.ndarray,
-    scale: float,
-    tolerance: float,
+    found: Agreement,
+    precision: str,
 ) -> None:
-    worst = int(difference.argmax())
-    if np.isfinite(difference).all() and difference[worst] <= tolerance * scale:
+    tolerance = TOLERANCES[precision]
+    if backend.sums_in_half:
+        tolerance = max(tolerance, HALF_SUMS_TOLERANCE)
+    if found.max_abs_diff <= tolerance * found.scale:  # not so for NaN
         return
+    worst = int(np.nan_to_num(difference, nan=np.inf).argmax())
     raise ParityError(
         "logits at position {} of {!r} differ by {:.3g}, allowed is {:.3g}.".format(
-            worst, prompt.prompt, float(difference[worst]), tolerance * scale
+            worst, prompt.prompt, float(difference[worst]), tolerance * found.scale
         ),
         max_abs_diff=float(difference[worst]),
-        tolerance=tolerance * scale,
+        tolerance=tolerance * found.scale,
         step=worst,
+        note="backend '{}': {}.".format(backend.name, backend.description),
+        hint=_HINT,
+    )
+
+
+def _check_rms(backend: Backend, prompt: GoldenPrompt, found: Agreement) -> None:
+    if found.rms <= WHOLE_TOLERANCE:
+        return
+    raise ParityError(
+        "logits of {!r} differ by {:.3g} of their spread, allowed is {:.3g}.".format(
+            prompt.prompt, found.rms, WHOLE_TOLERANCE
+        ),
+        max_abs_diff=found.max_abs_diff,
         note="backend '{}': {}.".format(backend.name, backend.description),
         hint=_HINT,
     )

@@ -18,7 +18,7 @@ from merino_edge.formats.native_file import read_tensors
 from merino_edge.pipeline.build import BuildOptions, build_for_target
 from merino_edge.runtime.open import load
 from merino_edge.runtime.roofline import decode_bytes_per_token
-from merino_edge.runtime.verify import compare_logits, reference_logits
+from merino_edge.runtime.verify import WHOLE_TOLERANCE, compare_logits, reference_logits
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("native_library")]
 
@@ -36,14 +36,9 @@ def build(source, output, target="nano-cpu", precision=None):
     return build_for_target(source, target, str(output), options)
 
 
-@pytest.mark.parametrize(
-    ("target", "asked", "precision"),
-    [("nano-cpu", None, "int8"), ("nano-cpu", "fp32", "fp32"), ("host", "int4", "int4")],
-)
-def test_the_bundle_holds_one_file_of_weights_in_its_precision(
-    tmp_path, source, target, asked, precision
-):
-    bundle, parity = build(source, tmp_path / "bundle", target, asked)
+@pytest.mark.parametrize(("asked", "precision"), [(None, "int8"), ("fp32", "fp32")])
+def test_a_bundle_for_a_board_s_cpu_holds_one_file_of_weights(tmp_path, source, asked, precision):
+    bundle, parity = build(source, tmp_path / "bundle", "nano-cpu", asked)
 
     assert bundle.manifest.precision == precision
     assert {e.role for e in bundle.manifest.files.values()} == {"native", "tokenizer"}
@@ -69,7 +64,8 @@ def test_random_decoders_prove_themselves_within_the_tolerance(
     source = Source("random", architecture, random_tensors(architecture, seed))
     _, parity = build(source, tmp_path / "bundle", "host", precision)
 
-    assert 0 < parity.against_reference.relative < 0.15
+    assert 0 < parity.against_reference.rms < WHOLE_TOLERANCE
+    assert 0 < parity.between.rms < WHOLE_TOLERANCE
 
 
 def test_another_model_s_file_fails_the_comparison(tmp_path, source):
@@ -144,7 +140,7 @@ def test_smollm2_in_eight_bits_knows_the_capital_of_france(tmp_path):
     bundle, parity = build_bundle(source, "nano-cpu", 64, str(tmp_path / "b"), recipe=recipe)
 
     assert bundle.size_bytes < 146e6
-    assert parity.against_torch.relative < 0.06
+    assert parity.against_torch.rms < 0.07
     with load(bundle.path, backend="native", threads=2) as session:
         ids = session.encode_prompt("The capital of France is")
         best = int(np.argmax(session.prefill(ids)))

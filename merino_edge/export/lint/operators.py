@@ -20,6 +20,7 @@ from merino_edge.export.lint.rule import (
     rule,
 )
 
+CONTRIB = "com.microsoft"
 # Operator -> positions of inputs that must be constants, and the first version that computes them:
 # from the importers of 8.2 and the changelog, and (11.0) from trying TensorRT-RTX 1.7's parser.
 _CONSTANT_INPUTS = {
@@ -41,16 +42,18 @@ _UNTYPED = {"Constant", "ConstantOfShape", "If", "Loop", "Scan"}
 
 @rule(
     "opset",
-    refuses="a newer opset, or a domain other than ai.onnx",
+    refuses="a newer opset, or a domain that the parser does not know",
     why="the parser does not know it.",
     source="docs/operators.md of onnx-tensorrt for the version (8.2: 'up to Opset 13')",
     kinds=ALL_KINDS,
 )
 def opset(graph: LintGraph) -> Problems:
-    """Only ai.onnx, up to the parser's newest."""
+    """Only ai.onnx, up to the parser's newest, and a runtime's own domain."""
     most = graph.parser.max_opset
     for wanted in graph.model.opset_import:
         domain = wanted.domain or "ai.onnx"
+        if domain == CONTRIB and graph.parser.own:
+            continue
         if domain != "ai.onnx" or wanted.version > most:
             taken = f"{graph.parser.name} takes up to {most} of 'ai.onnx'."
             yield "", f"the graph needs opset {wanted.version} of '{domain}', {taken}"
@@ -68,7 +71,8 @@ def operator(graph: LintGraph) -> Problems:
     for node in graph.nodes:
         kind = node.op_type
         if graph.parser.kind == ONNX_RUNTIME:
-            taken = onnx.defs.has(kind, graph.opset, node.domain)
+            own = node.domain == CONTRIB and kind in graph.parser.own
+            taken = own or onnx.defs.has(kind, graph.opset, node.domain)
         else:
             taken = graph.parser.imports(kind, graph.parser.newest)
         if not taken:

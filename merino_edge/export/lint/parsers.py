@@ -100,6 +100,7 @@ class Parser:
         tensor_types: Types that a tensor may have.
         chooses_precision: Its builder may compute a float32 node in half unless told not to.
         lacks: Operators of its age that it does not have.
+        own: Operators of its own domain, com.microsoft, that this project writes.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Parser:
     tensor_types: frozenset[int]
     chooses_precision: bool = False
     lacks: frozenset[str] = frozenset()
+    own: frozenset[str] = frozenset()
 
     @property
     def oldest(self) -> Version:
@@ -127,7 +129,14 @@ class Parser:
 
 
 # ONNX Runtime implements all of the standard; 13 is the newest opset that this project writes.
-_ORT = Parser("ONNX Runtime", ONNX_RUNTIME, ((0, 0),), 13, _TENSORS_10)
+_ORT = Parser(
+    "ONNX Runtime",
+    ONNX_RUNTIME,
+    ((0, 0),),
+    13,
+    _TENSORS_10,
+    own=frozenset({"GatherBlockQuantized", "MatMulNBits"}),
+)
 _NANO = Parser("TensorRT 8.2", TENSORRT, ((8, 0), (8, 2)), 13, _TENSORS_8, chooses_precision=True)
 PARSERS = {
     "host": _ORT,

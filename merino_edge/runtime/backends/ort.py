@@ -5,10 +5,15 @@ new rows are written by the graph itself into the next rows of the same buffer; 
 nothing of ours and copies no cache. Where the past has a bucket's length, those rows are part of
 it, but the mask gives them no weight.
 
-Weights are used where they lie: version 1.32 maps them from the bundle, 1.10 reads them once.
+Dense weights are used where they lie: version 1.32 maps them from the bundle, 1.10 reads them once.
 Repacking them is a matter of choice. Measured on 2 cores of an AMD EPYC (fp32, 2026-11-24): with 16
 layers of width 640 in 4 shared blocks, 1.32 decodes in 8.1 ms repacked and 9.9 ms mapped, at 442
 and 306 MB peak; 1.10 repacks a shared matrix anew for each use: 654 instead of 360 MB, and slower.
+
+Whole numbers are always repacked: MatMulNBits unpacks a matrix at every call if it may not, which
+took 64 to 140 times as long. In 1.32 all uses of a shared block have one repacked copy between
+them, in 1.23 each has its own. Repacked weights in the bundle, which ONNX Runtime could write and
+map, would belong to one version and one kind of processor; and opening is quick as it is.
 """
 
 from typing import Any, List, Optional, Sequence
@@ -22,6 +27,9 @@ from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.graph_inputs import GraphInputs, allocate_numpy
 from merino_edge.runtime.kv_cache import KVCache, allocate_host
 
+# GatherBlockQuantized of 8 bits came with it; 1.22 refuses the graph, and 1.10 has no MatMulNBits.
+WHOLE_SINCE = (1, 23)
+
 
 class OrtBackend(Backend):
     """Runs ``decoder.onnx`` of a bundle.
@@ -29,10 +37,10 @@ class OrtBackend(Backend):
     Args:
         bundle: An opened bundle.
         threads: CPU threads; None for ONNX Runtime's choice (one a core).
-        prepack: Let ONNX Runtime 1.32 repack the weights: faster, for more memory.
+        prepack: Let ONNX Runtime 1.32 repack dense weights: faster, for more memory.
 
     Raises:
-        MissingDependencyError: onnxruntime is not installed.
+        MissingDependencyError: onnxruntime is not installed, or too old for whole numbers.
         EngineError: ONNX Runtime refuses the graph; its own words are kept.
     """
 
@@ -40,6 +48,9 @@ class OrtBackend(Backend):
 
     def __init__(self, bundle: Bundle, threads: Optional[int] = None, prepack: bool = False):
         ort = _onnxruntime()
+        if bundle.manifest.precision in ("int8", "int4"):
+            _require_whole_numbers(ort.__version__, bundle.manifest.precision)
+            prepack = True
         spec, architecture = bundle.manifest.kv_cache, bundle.manifest.architecture
         self._session = _open_session(ort, bundle.file("onnx"), threads, prepack)
         self._cache = KVCache(spec, allocate_host)
@@ -117,6 +128,18 @@ def _onnxruntime() -> Any:
             "pip install 'merino-edge[device]', or use --backend reference (slow).",
         )
     return onnxruntime
+
+
+def _require_whole_numbers(version: str, precision: str) -> None:
+    found = tuple(int(part) for part in version.split(".")[:2])
+    if found >= WHOLE_SINCE:
+        return
+    raise MissingDependencyError(
+        "onnxruntime {}.{} or later".format(*WHOLE_SINCE),
+        "the backend 'ort' with {} weights ({} is here)".format(precision, version),
+        "pip install -U onnxruntime; or use --backend native; or, where there is no newer one "
+        "(Python 3.6), build with --precision fp32.",
+    )
 
 
 def _best_outputs(engine: Optional[EngineSpec]) -> List[str]:
