@@ -5,7 +5,8 @@ file and an ONNX graph (MatMulNBits, whose blocks are the same) hold equal numbe
 rounded to float16 *before* the integers are chosen, so what a reader multiplies with is what the
 integers were fitted to.
 
-Int8 takes a block's largest value to 127. Int4 spreads its 16 steps from the block's smallest value
+Int8 takes a block's largest value to 127, or a little below where that is nearer to the rest of the
+block: nothing is clipped. Int4 spreads its 16 steps from the block's smallest value
 to its largest, in one of two ways, chosen for each matrix:
 
 - *Whole zero points*: zero itself is one of the steps. MatMulNBits takes these.
@@ -25,7 +26,9 @@ free minimums                     1.000                      1.060
 ================================  =========================  ============================
 
 The last row clips a block's extremes where that lowers the squared error, and makes a worse model:
-so nothing is searched here. The embedding is dear in any 4 bits, and stays at 8 (``tensor_kinds``).
+so with 4 bits nothing is searched. With 8 bits, where nothing is clipped, it helps: the native
+decoder's perplexity is 1.0034 x float32's with the 16 scales of ``INT8_TOPS`` and 1.0060 x with 127
+alone (32,768 tokens, 8-bit activations included). The embedding is dear in any 4 bits, and stays at 8 (``tensor_kinds``).
 """
 
 from dataclasses import dataclass
@@ -39,6 +42,8 @@ MOST_INT4, MOST_INT8 = 15, 127
 # Free minimums cost a graph an addition at every product, so they must buy something: at most this
 # share of the squared error that whole zero points leave.
 WORTHWHILE = 0.5
+INT8_TOPS = tuple(range(127, 111, -1))
+ROWS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -127,9 +132,36 @@ def _check_range(blocks: np.ndarray, bits: int) -> None:
 
 
 def _int8(blocks: np.ndarray, n_in: int) -> Quantised:
-    scales = (np.abs(blocks).max(axis=2) / np.float32(MOST_INT8)).astype(np.float16)
+    quants = np.empty(blocks.shape, dtype=np.int8)
+    scales = np.empty(blocks.shape[:2], dtype=np.float16)
+    for first in range(0, len(blocks), ROWS_AT_ONCE):  # what is tried again stays in the cache
+        rows = slice(first, first + ROWS_AT_ONCE)
+        quants[rows], scales[rows] = _best_int8(blocks[rows])
+    return Quantised(quants, scales, None, None, n_in, 8)
+
+
+def _best_int8(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the scales that INT8_TOPS say, each block's with the least squared error."""
+    largest = np.abs(blocks).max(axis=2)
+    best_quants, best_scales, best_error = _rounded_int8(blocks, largest, INT8_TOPS[0])
+    for top in INT8_TOPS[1:]:
+        if not best_error.any():  # a block that was in 8 bits already
+            break
+        quants, scales, error = _rounded_int8(blocks, largest, top)
+        better = error < best_error
+        best_quants[better], best_scales[better] = quants[better], scales[better]
+        best_error[better] = error[better]
+    return best_quants, best_scales
+
+
+def _rounded_int8(
+    blocks: np.ndarray, largest: np.ndarray, top: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quants, scales and squared error of each block, its largest value put at ``top``."""
+    scales = (largest / np.float32(top)).astype(np.float16)
     quants = np.clip(np.rint(blocks * _inverse(scales)), -MOST_INT8, MOST_INT8)
-    return Quantised(quants.astype(np.int8), scales, None, None, n_in, 8)
+    difference = quants * scales.astype(np.float32)[:, :, None] - blocks
+    return quants.astype(np.int8), scales, np.einsum("rbc,rbc->rb", difference, difference)
 
 
 def _int4(
