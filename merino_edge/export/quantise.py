@@ -28,7 +28,8 @@ free minimums                     1.000                      1.060
 The last row clips a block's extremes where that lowers the squared error, and makes a worse model:
 so with 4 bits nothing is searched. With 8 bits, where nothing is clipped, it helps: the native
 decoder's perplexity is 1.0034 x float32's with the 16 scales of ``INT8_TOPS`` and 1.0060 x with 127
-alone (32,768 tokens, 8-bit activations included). The embedding is dear in any 4 bits, and stays at 8 (``tensor_kinds``).
+alone (32,768 tokens, 8-bit activations included). The embedding is dear in any 4 bits, and stays
+at 8 (``tensor_kinds``).
 """
 
 from dataclasses import dataclass
