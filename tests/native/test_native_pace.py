@@ -70,6 +70,29 @@ def test_under_load_one_thread_runs_and_afterwards_the_team(pace, n_before, load
     assert not any(pace.alone[-1000:])
 
 
+@pytest.mark.parametrize("alone_ms", [3.0, 3.5, ALONE])
+def test_a_light_load_and_a_short_one_are_seen_and_forgotten_soon(pace, alone_ms):
+    pace.run(100, TEAM, alone_ms).run(60, 1.8 * TEAM, alone_ms).run(60, TEAM, alone_ms)
+    assert sum(pace.alone[100:160]) >= 30
+    assert sum(pace.alone[190:]) <= 1
+
+
+def test_trouble_after_trouble_is_seen_at_once(pace):
+    """Three times the text grows at a stroke, and trials are lost; then comes a load."""
+    for growth in 1, 2, 4, 8:
+        pace.run(25, growth * TEAM, growth * ALONE)
+    pace.run(40, 8 * LOADED, 8 * ALONE)
+    assert sum(pace.alone[-40:]) >= 24
+
+
+def test_what_was_usual_under_one_load_is_not_under_the_next(pace):
+    pace.run(100, 7.5, 10.4).run(100, TEAM, ALONE).run(100, 10.0, ALONE)
+    assert sum(pace.alone[:200]) < 5
+    assert sum(pace.alone[200:]) > 60
+    pace.run(100, TEAM, 0.9 * ALONE)
+    assert not any(pace.alone[-50:])
+
+
 def test_a_load_that_a_team_bears_better_is_left_to_the_team(pace):
     pace.run(100, TEAM, ALONE).run(2000, 7.5, 10.4)
     assert sum(pace.spent_ms[100:]) < 1.02 * 2000 * 7.5
@@ -78,6 +101,16 @@ def test_a_load_that_a_team_bears_better_is_left_to_the_team(pace):
 def test_a_model_too_small_for_a_team_runs_alone(pace):
     pace.run(2000, 0.030, 0.008)
     assert sum(pace.alone) > 0.98 * 2000
+
+
+def test_a_team_that_wins_by_luck_is_not_kept(pace):
+    """Under a load, the team's trial meets eight quiet steps."""
+    pace.run(100, LOADED, ALONE)
+    while pace.alone[-2:] != [True, False]:
+        pace.run(1, TEAM, ALONE)
+    pace.run(7, TEAM, ALONE)
+    pace.run(100, 0.9 * LOADED, ALONE)
+    assert sum(pace.alone[-100:]) > 75
 
 
 def test_a_lucky_trial_under_load_does_no_lasting_harm(pace):

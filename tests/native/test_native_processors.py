@@ -70,6 +70,7 @@ TREES = {
     "files that make no sense": (
         "rubbish\n7:cpu\n0::/a\n\n::\n", {"a__cpu.max": "", "cpu.max": "many 0\n"}, NO_LIMIT,
     ),
+    "a period of nothing": ("0::/\n", {"cpu.max": "100000 0\n"}, NO_LIMIT),
     "a quota beyond any machine": ("0::/\n", {"cpu.max": f"{2**62} 1\n"}, NO_LIMIT),
     "a path longer than any": (f"0::/{'a' * 5000}\n", {}, NO_LIMIT),
 }  # fmt: skip

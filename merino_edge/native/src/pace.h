@@ -14,7 +14,7 @@ typedef struct {
     uint64_t spent_ns;   /* by those steps */
     uint64_t longest_ns; /* the longest of them */
     uint64_t usual_ns;   /* a step in the last window */
-    uint64_t best_ns;    /* a step of the team where it was faster than one thread; 0: never tried */
+    uint64_t limit_ns;   /* what a step of the team may take; 0: one thread was never tried */
 } me_pace;
 
 int me_pace_alone(const me_pace *pace);             /* is the next step for one thread? */
