@@ -4,6 +4,7 @@ The one idea: whatever happens to a contestant (an import that fails, a crash, a
 an answer) becomes a ``ContestantError`` with the last words of its stderr, and the others go on.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -57,7 +58,7 @@ class ContestProcess:
         timeout_s: float = 180.0,
     ):
         self.started_s = time.perf_counter()
-        self._log, self._timeout_s = log, timeout_s
+        self._log, self.timeout_s = log, timeout_s
         with open(log, "wb") as stderr:
             self._process = subprocess.Popen(
                 [python, str(CHILD), adapter, json.dumps(options)],
@@ -103,6 +104,11 @@ class ContestProcess:
         user, system = text.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) * _TICK_S
 
+    def kill(self) -> None:
+        """End it at once; ``close`` still has to be called."""
+        self._process.kill()
+        self._process.wait()
+
     def close(self) -> None:
         """End it, politely or not."""
         if self._process.poll() is None:
@@ -110,10 +116,11 @@ class ContestProcess:
                 self.ask("close")
                 self._process.wait(5.0)
             except (ContestantError, subprocess.TimeoutExpired):
-                self._process.kill()
+                self.kill()
         self._process.wait()
-        self._process.stdin.close()
         self._process.stdout.close()
+        with contextlib.suppress(OSError):  # a question that nobody read is still in the pipe
+            self._process.stdin.close()
 
     def _count_sleep(self) -> None:
         if self._slept_from is not None:
@@ -123,10 +130,10 @@ class ContestProcess:
             self._slept_from = None
 
     def _answer(self, do: str) -> dict[str, Any]:
-        ready, _, _ = select.select([self._process.stdout], [], [], self._timeout_s)
+        ready, _, _ = select.select([self._process.stdout], [], [], self.timeout_s)
         if not ready:
-            self._process.kill()
-            raise self._failure(f"no answer to '{do}' within {self._timeout_s:.0f} s")
+            self.kill()
+            raise self._failure(f"no answer to '{do}' within {self.timeout_s:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             raise self._failure(f"it died during '{do}'")

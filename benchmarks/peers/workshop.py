@@ -64,22 +64,25 @@ class Workshop:
         self.model, self.folder, self._gguf = model, folder / model, gguf
         self._python_of, self._note = python_of, note
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._made: dict[str, str] = {}
         self._failed: dict[str, str] = {}
 
     def path(self, source: str) -> str:
-        """What a contestant opens, made if need be.
+        """What a contestant opens, made if need be; looked at once a run.
 
         Raises:
             MakingError: It cannot be made here; said once more for all that need it.
         """
         if source in self._failed:
             raise MakingError(self._failed[source])
-        kind, _, rest = source.partition("-")
-        try:
-            return str(getattr(self, "_make_" + kind)(rest))
-        except (MakingError, OSError, ImportError) as error:
-            self._failed[source] = str(error)
-            raise MakingError(str(error)) from error
+        if source not in self._made:
+            kind, _, rest = source.partition("-")
+            try:
+                self._made[source] = str(getattr(self, "_make_" + kind)(rest))
+            except (MakingError, OSError, ImportError) as error:
+                self._failed[source] = str(error)
+                raise MakingError(str(error)) from error
+        return self._made[source]
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -168,11 +171,11 @@ class Workshop:
         return path
 
     def _make_genai(self, _: str) -> Path:
-        path, source = self.folder / "genai", self._make_hf("")
+        path, source = self.folder / "genai", self.path("hf")
         if not path.exists():
             self._note("onnxruntime-genai builds its model")
             with _whole_folder(path) as new:
-                words = ["-m", "", "-i", str(source), "-o", new, "-p", "int4", "-e", "cpu"]
+                words = ["-m", "", "-i", source, "-o", new, "-p", "int4", "-e", "cpu"]
                 words += ["-c", str(self.folder / "cache")]
                 words += ["--extra_options", "block_size=32", "accuracy_level=4"]
                 python = self._python_of("onnxruntime_genai")
@@ -180,7 +183,7 @@ class Workshop:
         return path
 
     def _make_ct2(self, kind: str) -> Path:
-        path, source = self.folder / ("ct2-" + kind), self._make_hf("")
+        path, source = self.folder / ("ct2-" + kind), self.path("hf")
         if not path.exists():
             self._note("CTranslate2 converts the model")
             with _whole_folder(path) as new:
@@ -189,7 +192,7 @@ class Workshop:
                     "T(sys.argv[1]).convert(sys.argv[2], quantization=sys.argv[3], force=True)"
                 )
                 python = self._python_of("ctranslate2")
-                self._call([python, "-c", code, str(source), new, kind])
+                self._call([python, "-c", code, source, new, kind])
         return path
 
     def _tokenizer(self) -> str:
