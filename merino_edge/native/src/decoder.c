@@ -14,9 +14,14 @@ typedef struct {
     int add;
 } target;
 
-static void put(const target *to, uint32_t t, uint32_t row, float value) {
-    float *place = to->out + t * to->stride + row;
-    *place = to->add ? *place + value : value;
+/* n values of row t, from column `first` on. */
+static inline void put(const target *to, uint32_t t, uint32_t first, uint32_t n,
+                       const float *values, const float *bias) {
+    float *place = to->out + t * to->stride + first;
+    for (uint32_t i = 0; i < n; i++) {
+        float value = bias ? values[i] + bias[first + i] : values[i];
+        place[i] = to->add ? place[i] + value : value;
+    }
 }
 
 static void multiply_floats(const me_hand *w, const me_matrix *m, const float *bias, uint32_t first,
@@ -26,7 +31,7 @@ static void multiply_floats(const me_hand *w, const me_matrix *m, const float *b
         for (uint32_t t = 0; t < n; t++) {
             const float *weights = m->rows + (size_t)row * m->n_in;
             float sum = w->s->kernels->dot(weights, me_y_row(w, first + t), m->n_in);
-            put(to, t, row, bias ? sum + bias[row] : sum);
+            put(to, t, row, 1, &sum, bias);
         }
 }
 
@@ -44,8 +49,10 @@ static void multiply_panels(const me_hand *w, const me_matrix *m, const float *b
         uint32_t row = p * ME_PANEL;
         uint32_t n_rows = m->n_out - row < ME_PANEL ? m->n_out - row : ME_PANEL;
         for (uint32_t t = 0; t < n; t++)
-            for (uint32_t r = 0; r < n_rows; r++)
-                put(to, t, row + r, bias ? out[t][r] + bias[row + r] : out[t][r]);
+            if (n_rows == ME_PANEL) /* said as a constant, it becomes vectors */
+                put(to, t, row, ME_PANEL, out[t], bias);
+            else
+                put(to, t, row, n_rows, out[t], bias);
     }
 }
 

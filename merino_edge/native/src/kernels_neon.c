@@ -74,35 +74,50 @@ INLINE int32x4_t quarter_q4(const uint8_t *quants, const activations *x) {
         first = vmlal_s8(first, vget_low_s8(q), vget_low_s8(y));
         second = vmlal_high_s8(second, q, y);
     }
-    return vpaddq_s32(vpaddlq_s16(first), vpaddlq_s16(second));
+    return vpaddlq_s16(vpaddq_s16(first, second)); /* 2 * 8 * 15 * 127 < 32768 */
 }
 
-INLINE float32x4_t scaled(float32x4_t total, int32x4_t sum, const uint16_t *scales, float x_scale) {
-    float32x4_t scale = vmulq_n_f32(LANES_FROM_HALF(scales), x_scale);
-    return vfmaq_f32(total, vcvtq_f32_s32(sum), scale);
+/* A block's 16 scales, or minimums: four are loaded too often, eight at once are not. */
+typedef struct {
+    float32x4_t of[4];
+} sixteen;
+
+INLINE sixteen from_halfs(const uint16_t *halfs) {
+    float16x8_t a = vreinterpretq_f16_u16(vld1q_u16(halfs));
+    float16x8_t z = vreinterpretq_f16_u16(vld1q_u16(halfs + 8));
+    sixteen all = {{vcvt_f32_f16(vget_low_f16(a)), vcvt_high_f32_f16(a),
+                    vcvt_f32_f16(vget_low_f16(z)), vcvt_high_f32_f16(z)}};
+    return all;
 }
 
-/* Q4's minimums are where Q8 has none, so block_bytes tells them apart; inlined with it constant. */
-INLINE void add_block(const me_panel *panel, size_t b, const me_row *row, size_t block_bytes,
-                      quarter_kernel quarter, float32x4_t total[4]) {
-    activations x = load(row->q + b * ME_COLUMNS);
+/* The first block of panel and row. Q4's minimums are where Q8 has none, so block_bytes tells them
+ * apart; inlined with it constant. */
+INLINE void add_block(const me_panel *panel, const me_row *row, size_t block_bytes,
+                      quarter_kernel quarter, sixteen *total) {
+    activations x = load(row->q);
+    sixteen scales = from_halfs(panel->scales), minimums = {{{0}}};
+    if (block_bytes == 256) minimums = from_halfs(panel->minimums);
     for (int k = 0; k < 4; k++) {
-        size_t place = b * ME_PANEL + (size_t)k * 4;
-        int32x4_t sum = quarter(panel->quants + b * block_bytes + k * 16, &x);
-        total[k] = scaled(total[k], sum, panel->scales + place, row->scale[b]);
+        float32x4_t sum = vcvtq_f32_s32(quarter(panel->quants + k * 16, &x));
+        total->of[k] = vfmaq_f32(total->of[k], sum, vmulq_n_f32(scales.of[k], *row->scale));
         if (block_bytes == 256)
-            total[k] = vfmaq_f32(total[k], LANES_FROM_HALF(panel->minimums + place),
-                                 vdupq_n_f32(row->total[b]));
+            total->of[k] = vfmaq_f32(total->of[k], minimums.of[k], vdupq_n_f32(*row->total));
     }
 }
 
 INLINE void multiply(const me_panel *panel, const me_row *rows, uint32_t n_rows,
                      float (*out)[ME_PANEL], size_t block_bytes, quarter_kernel quarter) {
     for (uint32_t i = 0; i < n_rows; i++) {
-        float32x4_t total[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};
-        for (size_t b = 0; b < panel->n_blocks; b++)
-            add_block(panel, b, &rows[i], block_bytes, quarter, total);
-        for (int k = 0; k < 4; k++) vst1q_f32(out[i] + k * 4, total[k]);
+        sixteen total = {{vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)}};
+        me_panel left = *panel; /* both move on, block by block */
+        me_row row = rows[i];
+        for (uint32_t b = 0; b < panel->n_blocks; b++) {
+            add_block(&left, &row, block_bytes, quarter, &total);
+            left.quants += block_bytes, left.scales += ME_PANEL;
+            if (block_bytes == 256) left.minimums += ME_PANEL;
+            row.q += ME_COLUMNS, row.scale++, row.total++;
+        }
+        for (int k = 0; k < 4; k++) vst1q_f32(out[i] + k * 4, total.of[k]);
     }
 }
 

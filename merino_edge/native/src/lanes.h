@@ -23,6 +23,13 @@ LANES_INLINE me_lanes lanes_at(const float *x) {
     return v;
 }
 
+/* The last n < LANES floats, and zeros. */
+LANES_INLINE me_lanes lanes_tail(const float *x, uint32_t n) {
+    me_lanes v = {0};
+    memcpy(&v, x, n * sizeof(float));
+    return v;
+}
+
 /* From element i on of a float or float16 array. */
 LANES_INLINE me_lanes lanes_of(const void *x, size_t i, int is_half) {
     return is_half ? LANES_FROM_HALF((const uint16_t *)x + i) : lanes_at((const float *)x + i);
@@ -68,13 +75,15 @@ LANES_INLINE me_lanes lanes_exponential(me_lanes x) {
 }
 
 LANES_TARGET static void lanes_exponentials(float *x, uint32_t n, float shift, float scale) {
-    for (uint32_t i = 0; i < n; i += LANES) {
-        size_t n_bytes = (n - i < LANES ? n - i : LANES) * sizeof(float);
-        me_lanes v = {0};
-        memcpy(&v, x + i, n_bytes);
-        v = lanes_exponential((v - LANES_SPLAT(shift)) * LANES_SPLAT(scale));
-        memcpy(x + i, &v, n_bytes);
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        me_lanes v = lanes_at(x + i) - LANES_SPLAT(shift);
+        v = lanes_exponential(v * LANES_SPLAT(scale));
+        memcpy(x + i, &v, sizeof v);
     }
+    me_lanes tail = lanes_tail(x + i, n - i) - LANES_SPLAT(shift);
+    tail = lanes_exponential(tail * LANES_SPLAT(scale));
+    memcpy(x + i, &tail, (n - i) * sizeof(float));
 }
 
 LANES_TARGET static float lanes_largest(const float *x, uint32_t n) {

@@ -39,13 +39,14 @@ LANES_INLINE me_lanes lanes_activation(uint32_t activation, me_lanes v) {
 }
 
 LANES_TARGET static void lanes_activate(uint32_t activation, float *x, uint32_t n) {
-    for (uint32_t i = 0; i < n; i += LANES) {
-        size_t n_bytes = (n - i < LANES ? n - i : LANES) * sizeof(float);
-        me_lanes v = {0};
-        memcpy(&v, x + i, n_bytes);
-        v = lanes_activation(activation, v);
-        memcpy(x + i, &v, n_bytes);
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        me_lanes v = lanes_activation(activation, lanes_at(x + i));
+        memcpy(x + i, &v, sizeof v);
     }
+    me_lanes tail = lanes_tail(x + i, n - i);
+    tail = lanes_activation(activation, tail);
+    memcpy(x + i, &tail, (n - i) * sizeof(float));
 }
 
 LANES_INLINE float lanes_largest_size(const float *x, uint32_t n) {
@@ -73,7 +74,7 @@ LANES_TARGET static void lanes_quantise(const float *x, const me_row *out, uint3
     }
     int8_t *q = out->q + (size_t)b * ME_COLUMNS;
     for (int i = 0; i < ME_COLUMNS; i++) q[i] = (int8_t)rounded[i];
-    for (int i = 0; i < ME_COLUMNS; i++) sum += rounded[i];
+    for (int i = 0; i < ME_COLUMNS; i++) sum += q[i];
     out->scale[b] = most / 127.0f;
     out->sum[b] = sum;
     out->total[b] = out->scale[b] * (float)sum;
