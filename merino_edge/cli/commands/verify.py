@@ -95,14 +95,8 @@ def _check_bundle(args: argparse.Namespace, report: _Report) -> None:
     report.ok("files", "{} files match their sha256".format(len(bundle.verify_checksums())))
     if optional_file(bundle, "native") is not None:
         _check_native(bundle, report)
-    elif is_workstation() and _has("onnx"):
-        from merino_edge.export.graph_check import check_graph, lint_bundle
-
-        report.ok("graph", check_graph(bundle))
-        target = args.target or bundle.manifest.target
-        _tell_findings(lint_bundle(bundle, target), target, report)
-    else:
-        report.ok("graph", "skipped: it needs Python 3.10 or later and the package 'onnx'")
+    if optional_file(bundle, "onnx") is not None:
+        _check_graph(bundle, args, report)
     if bundle.manifest.engine is not None:
         _check_builder(bundle, report)
     if args.ranges:
@@ -113,8 +107,27 @@ def _check_bundle(args: argparse.Namespace, report: _Report) -> None:
 def _check_native(bundle: Bundle, report: _Report) -> None:
     from merino_edge.formats.native_file import read_tensors
 
-    tensors = read_tensors(bundle.file("native"), bundle.manifest.architecture)
+    native, architecture = bundle.file("native"), bundle.manifest.architecture
+    tensors = read_tensors(native, architecture)
     report.ok("layout", "{} tensors lie where the architecture says".format(len(tensors)))
+    weights = optional_file(bundle, "weights")
+    if weights is not None:
+        from merino_edge.runtime.whole_map import check_same_numbers
+
+        report.progress.update("comparing the native file's weights with the graph's")
+        n_weights = check_same_numbers(native, weights, architecture)
+        report.ok("numbers", "{} weights are the native file's and the graph's".format(n_weights))
+
+
+def _check_graph(bundle: Bundle, args: argparse.Namespace, report: _Report) -> None:
+    if not (is_workstation() and _has("onnx")):
+        report.ok("graph", "skipped: it needs Python 3.10 or later and the package 'onnx'")
+        return
+    from merino_edge.export.graph_check import check_graph, lint_bundle
+
+    report.ok("graph", check_graph(bundle))
+    target = args.target or bundle.manifest.target
+    _tell_findings(lint_bundle(bundle, target), target, report)
 
 
 def _check_file(args: argparse.Namespace, report: _Report) -> None:
