@@ -36,6 +36,7 @@ from merino_edge.formats.manifest import (
     GoldenPrompt,
 )
 from merino_edge.formats.native_file import NATIVE_FILE
+from merino_edge.formats.pieces_file import PIECES_FILE, pieces_of_tokenizer, write_pieces
 from merino_edge.formats.tokenizer_file import portable_json
 from merino_edge.model.checkpoint import Checkpoint, read_text
 from merino_edge.model.reference import GreedyStep, greedy_steps
@@ -146,7 +147,7 @@ def build_bundle(
             tensors = _write_native(folder, source, recipe, on_progress)
         if recipe.graph:
             _write_graph(folder, source, target, context_len, recipe, on_progress)
-        tokenizer = _write_tokenizer(folder, source.tokenizer_json)
+        tokenizer = _write_tokenizer(folder, source, recipe)
         torch_model = load_model(source.architecture, tensors)
         on_progress("asking the model for golden tokens")
         golden = golden_prompts(torch_model, tokenizer, context_len, recipe.precision)
@@ -224,10 +225,13 @@ def _prompt_ids(prompt: str, tokenizer: Tokenizer | None, vocab_size: int) -> li
     return [byte % vocab_size for byte in prompt.encode("utf-8")]
 
 
-def _write_tokenizer(folder: str, tokenizer_json: str | None) -> Tokenizer | None:
-    if tokenizer_json is None:
+def _write_tokenizer(folder: str, source: Source, recipe: Recipe) -> Tokenizer | None:
+    if source.tokenizer_json is None:
         return None
-    text = portable_json(tokenizer_json)
+    text = portable_json(source.tokenizer_json)
+    if recipe.native:  # for C programs, which have no tokenizer
+        pieces, ends = pieces_of_tokenizer(text), source.generation.eos_token_ids
+        write_pieces(os.path.join(folder, PIECES_FILE), pieces, ends)
     jsonio.write_bytes_atomic(os.path.join(folder, TOKENIZER_FILE), text.encode("utf-8"))
     return Tokenizer.from_str(text)
 
@@ -244,6 +248,7 @@ def _write_manifest(
     roles |= GRAPH_ROLES if recipe.graph else {}
     if source.tokenizer_json is not None:
         roles[TOKENIZER_FILE] = "tokenizer"
+        roles |= {PIECES_FILE: "pieces"} if recipe.native else {}
     manifest = BundleManifest(
         name=source.name,
         target=target,

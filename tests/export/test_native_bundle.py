@@ -15,6 +15,7 @@ from merino_edge.export.native_pack import pack
 from merino_edge.export.recipe import RECIPES, in_precision
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.native_file import read_tensors
+from merino_edge.formats.pieces_file import read_pieces
 from merino_edge.pipeline.build import BuildOptions, build_for_target
 from merino_edge.runtime.open import load
 from merino_edge.runtime.roofline import decode_bytes_per_token
@@ -41,8 +42,12 @@ def test_a_bundle_for_a_board_s_cpu_holds_one_file_of_weights(tmp_path, source, 
     bundle, parity = build(source, tmp_path / "bundle", "nano-cpu", asked)
 
     assert bundle.manifest.precision == precision
-    assert {e.role for e in bundle.manifest.files.values()} == {"native", "tokenizer"}
-    assert sorted(os.listdir(bundle.path)) == ["manifest.json", "model.merino", "tokenizer.json"]
+    files = {name: entry.role for name, entry in bundle.manifest.files.items()}
+    assert files == {
+        "model.merino": "native", "pieces.bin": "pieces", "tokenizer.json": "tokenizer",
+    }  # fmt: skip
+    assert sorted(os.listdir(bundle.path)) == sorted([*files, "manifest.json"])
+    assert len(read_pieces(bundle.file("pieces")).pieces) <= source.architecture.vocab_size
     assert parity.golden_tokens > 0
     if precision == "fp32":
         assert parity.against_torch.relative < 1e-5
