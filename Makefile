@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types test test-plain test-slow test-py36 wheels static golden lines check clean
+.PHONY: help setup demo format lint types test test-plain test-slow fuzz test-py36 wheels static golden lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -74,6 +74,9 @@ test-plain: setup ## The tests that need neither torch nor onnx
 
 test-slow: setup ## The tests that take their time
 	$(PYTEST) --timeout=1800 -m slow
+
+fuzz: setup ## Changed model files under the sanitizers (clang); RUNS=10000 a kind
+	MERINO_FUZZ_RUNS=$(or $(RUNS),10000) $(PYTEST) --timeout=0 -m slow tests/native/test_native_fuzz.py
 
 test-py36: ## The board's half under a real Python 3.6, where there is one
 	@if [ -z "$(PYTHON36)" ]; then \
