@@ -70,7 +70,7 @@ class Contestant:
     def do_follow(self, request: dict[str, Any]) -> dict[str, Any]:
         """Append tokens one by one; the best next token after each."""
         return {
-            "best": [self._runtime.decode(each) for each in request["ids"]],
+            "best": self._runtime.follow(request["ids"]),
             "follows_itself": self._runtime.follows_itself,
         }
 

@@ -21,7 +21,7 @@ _CACHES = ({"static": False}, {"static": True})
 _STEPS = ({"forced": True}, {"forced": False})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself: its options make no key
 class Contestant:
     """One row.
 
@@ -33,7 +33,7 @@ class Contestant:
         source: What it opens, by a word that ``workshop`` knows.
         options: Arguments of its ``Runtime`` beside path and threads.
         variants: Further arguments, of which the fastest set is raced.
-        role: The file that a bundle must have for it; empty for peers.
+        roles: The files of a bundle that it needs; empty for peers.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Contestant:
     source: str
     options: Mapping[str, Any] = field(default_factory=dict)
     variants: tuple[Mapping[str, Any], ...] = ({},)
-    role: str = ""
+    roles: tuple[str, ...] = ()
 
     @property
     def ours(self) -> bool:
@@ -76,7 +76,7 @@ def known_refusals(model: str) -> list[Refusal]:
 
 def _ours() -> list[Contestant]:
     found = []
-    for backend, role in (("native", "native"), ("ort", "onnx")):
+    for backend, roles in (("native", ("native",)), ("ort", ("onnx", "weights"))):
         for precision, bits in (("int4", 4), ("int8", 8), ("fp32", 32)):
             # a float32 bundle for this machine holds a graph; the native file has its own target
             target = "nano-cpu" if (backend, precision) == ("native", "fp32") else "host"
@@ -88,7 +88,7 @@ def _ours() -> list[Contestant]:
                     "merino_edge",
                     f"bundle-{target}-{precision}",
                     {"backend": backend},
-                    role=role,
+                    roles=roles,
                 )
             )
     return found

@@ -23,6 +23,7 @@ from workshop import PACKAGE, MakingError, Workshop, size_bytes
 
 from merino_edge.errors import MerinoError
 from merino_edge.formats.bundle import Bundle, optional_file
+from merino_edge.formats.manifest import GoldenPrompt
 
 PASTS = (64, 512, 1000)
 PROMPT_LEN = 512
@@ -73,33 +74,38 @@ class ModelRun:
         self._shop = Workshop(name, self._folder, args.gguf, self._python_of, self._note)
         self._paths: dict[str, str] = {}
         self._reads: dict[str, Reads] = {}
+        self._entries: dict[Contestant, Entry] = {}
+        self._golden: dict[str, list[GoldenPrompt]] = {}
+        self._lines: list[Entry] = []
 
-    def run(self) -> None:
-        """Make the files; race, unless only they are wanted."""
+    def prepare(self) -> None:
+        """Make the files, and find out who cannot take part."""
         wanted = [c for c in contestants(self._name) if _wanted(c.name, self._args.only)]
-        found = [(c, self._entry(c)) for c in wanted]
-        golden = {c.name: self._shop.golden(c.ours) for c, entry in found if entry is not None}
-        lines = self._lines()
-        if self._args.prepare_only:
-            return
-        entries = [entry for _, entry in found if entry is not None]
+        entries = {c: self._entry(c) for c in wanted}
+        self._entries = {c: entry for c, entry in entries.items() if entry is not None}
+        self._golden = {c.name: self._shop.golden(c.ours) for c in self._entries}
+        self._lines = self._make_lines()
+
+    def race(self) -> None:
+        """Race those that can."""
+        everybody = [*self._entries.values(), *self._lines]
         vocab_size = self._shop.architecture.vocab_size
-        race = Race([*entries, *lines], setting_of(self._args), vocab_size, self._note)
-        chosen = [c for c, entry in found if entry is not None]
+        race = Race(everybody, setting_of(self._args), vocab_size, self._note)
 
         def save() -> None:
-            self._save(self._result(race, chosen))
+            self._save(self._result(race))
 
         try:
-            race.run(golden, save)
+            race.run(self._golden, save)
         finally:
             save()
 
     def _entry(self, contestant: Contestant) -> Entry | None:
         try:
             path = self._shop.path(contestant.source)
-            if contestant.role and optional_file(Bundle.open(path), contestant.role) is None:
-                raise MakingError(f"its bundle holds no file for {contestant.options['backend']}")
+            for role in contestant.roles:
+                if optional_file(Bundle.open(path), role) is None:
+                    raise MakingError(f"its bundle holds no file of the role '{role}'")
             python = self._python_of(contestant.package)
         except MakingError as error:
             self._refusals[contestant.name] = str(error)
@@ -112,7 +118,7 @@ class ModelRun:
         )
         return Entry(contestant.name, start, contestant.variants)
 
-    def _lines(self) -> list[Entry]:
+    def _make_lines(self) -> list[Entry]:
         """Contestants that only read, one for each precision of ours."""
         found = []
         for precision, source in PRECISIONS.items():
@@ -158,9 +164,9 @@ class ModelRun:
                 return python
         raise MakingError(f"{package} is not installed in any interpreter that was named")
 
-    def _result(self, race: Race, chosen: Sequence[Contestant]) -> ModelResult:
+    def _result(self, race: Race) -> ModelResult:
         by_name = {entry.name: entry for entry in race.entries}
-        rows = [_row(c, by_name[c.name], self._paths[c.name]) for c in chosen]
+        rows = [_row(c, entry, self._paths[c.name]) for c, entry in self._entries.items()]
         lines = [
             Roofline(
                 precision=precision,
@@ -190,7 +196,7 @@ def _row(contestant: Contestant, entry: Entry, path: str) -> Row:
         bits=contestant.bits,
         ours=contestant.ours,
         about=entry.about,
-        file_bytes=size_bytes(path),
+        file_bytes=size_bytes(path, contestant.roles),
         variant=label_of(entry.variant or {}),
         trials=entry.trials,
         decode_ms=entry.decode_ms,

@@ -20,7 +20,7 @@ from peers_report import Setting
 from merino_edge.formats.manifest import GoldenPrompt
 from merino_edge.formats.measurement import percentile
 
-SETTLE_S = 0.1
+SETTLE_S = 0.3  # OpenMP's threads wait for up to 200 ms before they sleep
 WARM_UP_TOKENS = 4
 TRIAL_TIMES = 2
 Start = Callable[[Mapping[str, Any]], ContestProcess]
@@ -195,18 +195,23 @@ class Race:
         setting, process = self._setting, entry.process
         process.ask("reset")
         prompt_s = process.ask("prefill", ids=self._ids[: setting.prompt_len])["s"]
-        process.ask("reset")
-        position, n_tokens = 0, setting.n_tokens if counts else WARM_UP_TOKENS
-        for past in setting.pasts:
-            begin = past - n_tokens // 2
-            process.ask("prefill", ids=self._ids[position:begin])
-            times = process.ask("decode", ids=self._ids[begin : begin + n_tokens])["ms"]
-            position = begin + n_tokens
-            if counts:
-                _keep(entry, past, times)
-        if counts and not entry.only_reads:
-            entry.prefill_tok_per_s.append(round(setting.prompt_len / prompt_s, 1))
+        if counts:
+            if not entry.only_reads:
+                entry.prefill_tok_per_s.append(round(setting.prompt_len / prompt_s, 1))
+            self._growing_text(entry, process)
+        else:
+            process.ask("decode", ids=self._ids[:WARM_UP_TOKENS])
         process.settle(SETTLE_S)
+
+    def _growing_text(self, entry: Entry, process: ContestProcess) -> None:
+        """Steps on both sides of each length of the past."""
+        process.ask("reset")
+        position, n_tokens = 0, self._setting.n_tokens
+        for past in self._setting.pasts:
+            begin, end = past - n_tokens // 2, past - n_tokens // 2 + n_tokens
+            process.ask("prefill", ids=self._ids[position:begin])
+            _keep(entry, past, process.ask("decode", ids=self._ids[begin:end])["ms"])
+            position = end
 
 
 def label_of(variant: Mapping[str, Any]) -> str:

@@ -103,9 +103,15 @@ class _Run:
 
     def report(self) -> Report | None:
         """Everything; None if the files were all that was asked for."""
-        for name in self._args.models.split(","):
-            ModelRun(name, self._args, self._note, self._save).run()
-        return None if self._args.prepare_only else self._report()
+        names = self._args.models.split(",")
+        runs = [ModelRun(name, self._args, self._note, self._save) for name in names]
+        for run in runs:
+            run.prepare()
+        if self._args.prepare_only:
+            return None
+        for run in runs:
+            run.race()
+        return self._report()
 
     def _save(self, model: ModelResult) -> None:
         if self._models and self._models[-1].name == model.name:

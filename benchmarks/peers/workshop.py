@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -226,9 +226,12 @@ def _whole_folder(path: Path):
     os.replace(new, path)
 
 
-def size_bytes(path: str) -> int:
-    """Of a file, or of all files of a folder that hold weights or a graph."""
+def size_bytes(path: str, roles: Collection[str] = ()) -> int:
+    """Of a file, of the members of a bundle with these roles, or of a folder's weights."""
     if os.path.isfile(path):
         return os.path.getsize(path)
-    words = ("tokenizer", "vocab", "config", "manifest")
+    if roles:
+        found = [e for e in Bundle.open(path).manifest.files.values() if e.role in roles]
+        return sum(entry.size_bytes for entry in found)
+    words = ("tokenizer", "vocab", "config", "generation")
     return sum(p.stat().st_size for p in Path(path).iterdir() if not p.name.startswith(words))

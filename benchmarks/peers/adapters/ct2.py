@@ -1,8 +1,8 @@
 """CTranslate2: its generator takes a prompt and hands out tokens as they come.
 
-It cannot be given tokens one by one, so a prompt that grows is read anew, and steps follow the
-generator's own choice: the work of a step is the same. The time of a step is that between two
-tokens of its stream.
+It cannot be given tokens one by one, so a text that grows is read anew (outside the time of steps),
+and steps follow the generator's own choice: the work of a step is the same. Its thread runs ahead
+of who listens, so a stream is as long as the steps that are asked for, and is read to its end.
 """
 
 import itertools
@@ -34,42 +34,40 @@ class Runtime(seam.Runtime):
         )
         with open(os.path.join(path, "vocabulary.json"), encoding="utf-8") as stream:
             self._words = json.load(stream)
-        self._context_len = context_len
-        self.reset()
+        self._ids: list[int] = []
 
     def prefill(self, ids: Sequence[int]) -> int:
-        """Read the whole text so far, and wait for the first token of the stream."""
+        """Read the whole text so far, and wait for one token."""
         self._ids += ids
-        self._stream = self._start()
-        return next(self._stream)
+        return next(self._stream(1))
 
     def decode(self, token_id: int) -> int:
-        """The next token of the stream."""
-        found = next(self._stream)
-        self._ids.append(token_id)
-        return found
+        """One step, after the whole text was read anew."""
+        return self.follow([token_id])[0]
 
     def timed_decode(self, ids: Sequence[int]) -> list[float]:
-        """Between tokens, a stream for all; the first token of it is the prompt's."""
-        marks = [time.perf_counter()]
-        for token_id in ids:
-            self.decode(token_id)
-            marks.append(time.perf_counter())
+        """Between tokens of one stream; its first token ends the reading of the text."""
+        marks = [time.perf_counter() for _ in self._stream(len(ids) + 1)]
+        self._ids += ids
         return [1e3 * (after - before) for before, after in itertools.pairwise(marks)]
 
+    def follow(self, ids: Sequence[int]) -> list[int]:
+        """Its own choices, whatever the ids."""
+        found = list(self._stream(len(ids) + 1))
+        self._ids += ids
+        return found[1:]
+
     def reset(self) -> None:
-        """End the stream."""
-        self._ids: list[int] = []
-        self._stream: Iterator[int] = iter(())
+        """Forget the text."""
+        self._ids = []
 
     def describe(self) -> str:
         """Version and type."""
         return f"ctranslate2 {ctranslate2.__version__}, {self._generator.compute_type}"
 
-    def _start(self) -> Iterator[int]:
+    def _stream(self, n_tokens: int) -> Iterator[int]:
         text = [self._words[i] for i in self._ids]
-        room = self._context_len - len(text)
         steps = self._generator.generate_tokens(
-            text, max_length=room, min_length=room, sampling_topk=1
+            text, max_length=n_tokens, min_length=n_tokens, sampling_topk=1
         )
         return (step.token_id for step in steps)

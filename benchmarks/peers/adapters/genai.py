@@ -28,15 +28,14 @@ class Runtime(seam.Runtime):
         self.reset()
 
     def prefill(self, ids: Sequence[int]) -> int:
-        """Append them in one call."""
+        """Append them in one call; its own loop then takes the best, which runs nothing."""
         self._generator.append_tokens(np.asarray(ids, np.int32))
-        return self._best()
+        return self._next() if self.follows_itself else self._best()
 
     def decode(self, token_id: int) -> int:
         """One step."""
         if self.follows_itself:
-            self._generator.generate_next_token()
-            return int(self._generator.get_next_tokens()[0])
+            return self._next()
         self._generator.append_tokens(np.array([token_id], np.int32))
         return self._best()
 
@@ -50,6 +49,10 @@ class Runtime(seam.Runtime):
         """Which way of stepping was taken."""
         way = "generate_next_token" if self.follows_itself else "append_tokens"
         return f"onnxruntime-genai {og.__version__}, {way}"
+
+    def _next(self) -> int:
+        self._generator.generate_next_token()
+        return int(self._generator.get_next_tokens()[0])
 
     def _best(self) -> int:
         return int(self._generator.get_logits()[0, -1].argmax())

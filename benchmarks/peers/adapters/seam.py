@@ -40,6 +40,10 @@ class Runtime:
             found.append(1e3 * (time.perf_counter() - start))
         return found
 
+    def follow(self, ids: Sequence[int]) -> list[int]:
+        """Append tokens one by one; the best next one after each."""
+        return [self.decode(token_id) for token_id in ids]
+
     def describe(self) -> str:
         """What runs, in a few words."""
         return type(self).__module__
