@@ -12,9 +12,9 @@ and 306 MB peak; 1.10 repacks a shared matrix anew for each use: 654 instead of 
 
 Whole numbers are always repacked: MatMulNBits unpacks a matrix at every call if it may not, which
 took 64 to 140 times as long. Repacked (same machine, past 64, 2 threads, 2026-11-24), a MeRino of
-63 M parameters decodes in 2.3 ms with int4 and in 10.4 ms with mapped fp32; SmolLM2-135M in 5.5 ms
-with int4, 5.9 with int8 and 14.9 with mapped fp32. In 1.32 all uses of a shared block have one
-repacked copy between them; in 1.23 each has its own. Repacked weights in the bundle, which ONNX
+63 M parameters decodes in 2.3 ms with int4, 2.7 with int8 and 8.8 with mapped fp32; SmolLM2-135M in
+6.2, 6.5 and 14.8 ms. Its prompts are no faster for it: 1.2, 1.5 and 1.4 tokens a ms. In 1.32 all
+uses of a shared block have one repacked copy between them; in 1.23 each has its own. Repacked weights in the bundle, which ONNX
 Runtime could write and map, would belong to one version and one kind of processor; and opening is
 quick as it is (0.15 s for that MeRino).
 """
