@@ -14,9 +14,9 @@ Whole numbers are always repacked: MatMulNBits unpacks a matrix at every call if
 took 64 to 140 times as long. Repacked (same machine, past 64, 2 threads, 2026-11-24), a MeRino of
 63 M parameters decodes in 2.3 ms with int4, 2.7 with int8 and 8.8 with mapped fp32; SmolLM2-135M in
 6.2, 6.5 and 14.8 ms. Its prompts are no faster for it: 1.2, 1.5 and 1.4 tokens a ms. In 1.32 all
-uses of a shared block have one repacked copy between them; in 1.23 each has its own. Repacked weights in the bundle, which ONNX
-Runtime could write and map, would belong to one version and one kind of processor; and opening is
-quick as it is (0.15 s for that MeRino).
+uses of a shared block have one repacked copy between them; in 1.23 each has its own. Repacked
+weights in the bundle, which ONNX Runtime could write and map, would belong to one version and one
+kind of processor; and opening is quick as it is (0.15 s for that MeRino).
 """
 
 from typing import Any, List, Optional, Sequence
