@@ -23,7 +23,7 @@
 
 #include "merino_edge.h"
 
-enum { CHUNK = 16, N_STEPS = 40, N_SESSIONS = 3, CANNOT_TELL = 77 };
+enum { CHUNK = 64, N_STEPS = 40, N_SESSIONS = 3, CANNOT_TELL = 77 };
 
 static me_model *model;
 static me_info info;

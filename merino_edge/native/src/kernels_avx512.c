@@ -20,7 +20,7 @@
 #define LANES_TO_HALF(v, p) _mm256_storeu_si256((void *)(p), _mm512_cvtps_ph((__m512)(v), 0))
 #include "lanes.h"
 
-enum { TILE = 4 }; /* rows that share a loaded block: 8 groups and their totals fit the registers */
+enum { TILE = 8 }; /* rows that share a loaded block: 8 groups and their totals fit the registers */
 
 LANES_TARGET static inline __m512i four(const int8_t *x) {
     int32_t word;

@@ -6,7 +6,7 @@
 #include "pace.h"
 
 enum {
-    ME_CHUNK = 16,   /* tokens that pass through the layers together */
+    ME_CHUNK = 64,   /* tokens that pass through the layers together */
     ME_SEGMENT = 128 /* positions whose softmax is taken together: a multiple of ME_PANEL */
 };
 
