@@ -60,7 +60,6 @@ CLEAR_MARGINS = {"fp32": 2e-3, "fp16": 2.5e-2}
 # Where activations are rounded to int8 logits move by a share of their spread: see
 # ``runtime.verify.WHOLE_TOLERANCE``. In 384 tokens of SmolLM2 the native decoder and ONNX Runtime
 # chose another token at margins up to 0.20 of the spread, in 270 tiny random decoders up to 0.34.
-# So many more tokens are clear than by a share of the largest logit: 47 % of SmolLM2's.
 WHOLE_CLEAR_MARGIN = 0.4
 
 
