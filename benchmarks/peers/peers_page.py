@@ -7,31 +7,19 @@ Example:
   python benchmarks/peers/peers_page.py
 """
 
-import re
 import sys
 from pathlib import Path
 
-import peers_report
-from peers_tables import sections
-
-from merino_edge.errors import FormatError
-from merino_edge.formats import jsonio
-
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+
+import peers_report  # noqa: E402
+from peers_tables import sections  # noqa: E402
+from reports import filled  # noqa: E402
+
+from merino_edge.formats import jsonio  # noqa: E402
+
 RESULTS = HERE / "results.json"
-_MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def filled(page: str, found: dict[str, str]) -> str:
-    """The page with its tables.
-
-    Raises:
-        FormatError: The page asks for a table that there is not, or lacks one.
-    """
-    asked = [match[2] for match in _MARKED.finditer(page)]
-    if sorted(asked) != sorted(found):
-        raise FormatError(f"the page has tables {sorted(asked)}, there are {sorted(found)}.")
-    return _MARKED.sub(lambda match: f"{match[1]}\n{found[match[2]].strip()}\n\n{match[3]}", page)
 
 
 def main() -> int:

@@ -8,18 +8,20 @@ can be written is asked first, not after minutes of measuring.
 import argparse
 import datetime
 import os
+import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 import merino_edge
 from merino_edge.cli.output import human_count
 from merino_edge.core.budget import Budget
-from merino_edge.errors import MerinoError, UsageError
+from merino_edge.errors import FormatError, MerinoError, UsageError
 from merino_edge.formats import jsonio
 from merino_edge.formats.measurement import DeviceInfo
 from merino_edge.runtime.device_info import device_info, package_versions
 
 Report = TypeVar("Report")
+_MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 class Provenance(NamedTuple):
@@ -93,3 +95,18 @@ def run_script(
     except (MerinoError, OSError) as error:
         parser.exit(getattr(error, "exit_code", 1), f"error: {error}\n")
     print(markdown(report))
+
+
+def filled(page: str, found: dict[str, str]) -> str:
+    """A page with its tables between the marks that name them.
+
+    A figure stands in one place, the file that a script wrote; the page shows it and cannot
+    disagree. A mark is a comment, ``<!-- table NAME -->``, and its end ``<!-- end -->``.
+
+    Raises:
+        FormatError: The page asks for a table that there is not, or lacks one.
+    """
+    asked = [match[2] for match in _MARKED.finditer(page)]
+    if sorted(asked) != sorted(found):
+        raise FormatError(f"the page has tables {sorted(asked)}, there are {sorted(found)}.")
+    return _MARKED.sub(lambda match: f"{match[1]}\n{found[match[2]].strip()}\n\n{match[3]}", page)

@@ -7,24 +7,24 @@ Example:
   python benchmarks/tensorrt/readme_tables.py
 """
 
-import re
 import sys
 from pathlib import Path
 
-import engine_bytes
-import fp16_quality_report
-import layouts_report
-
-from merino_edge.errors import FormatError
-from merino_edge.formats import jsonio
-
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+
+import engine_bytes  # noqa: E402
+import fp16_quality_report  # noqa: E402
+import layouts_report  # noqa: E402
+from reports import filled  # noqa: E402
+
+from merino_edge.formats import jsonio  # noqa: E402
+
 SOURCES = {
     "layouts.json": layouts_report,
     "engine_bytes.json": engine_bytes,
     "fp16_quality.json": fp16_quality_report,
 }
-_MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def tables() -> dict[str, str]:
@@ -38,18 +38,6 @@ def tables() -> dict[str, str]:
         report = jsonio.read_record(str(HERE / name), kind.SCHEMA, kind.Report)
         found.update(kind.sections(report))
     return found
-
-
-def filled(page: str, found: dict[str, str]) -> str:
-    """The page with its tables.
-
-    Raises:
-        FormatError: The page asks for a table that there is not, or lacks one.
-    """
-    asked = [match[2] for match in _MARKED.finditer(page)]
-    if sorted(asked) != sorted(found):
-        raise FormatError(f"the page has tables {sorted(asked)}, there are {sorted(found)}.")
-    return _MARKED.sub(lambda match: f"{match[1]}\n{found[match[2]].strip()}\n\n{match[3]}", page)
 
 
 def main() -> int:
