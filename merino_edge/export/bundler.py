@@ -23,7 +23,7 @@ from merino_edge.export.onnx_file import (
 )
 from merino_edge.export.operators import check_operators
 from merino_edge.export.parity import Parity, check_parity
-from merino_edge.export.recipe import RECIPES, WHOLE, Recipe, check_n_best
+from merino_edge.export.recipe import RECIPES, Recipe, check_n_best
 from merino_edge.export.rounding_check import check_rounding
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
@@ -38,6 +38,7 @@ from merino_edge.formats.manifest import (
 from merino_edge.formats.native_file import NATIVE_FILE
 from merino_edge.formats.pieces_file import PIECES_FILE, pieces_of_tokenizer, write_pieces
 from merino_edge.formats.tokenizer_file import portable_json
+from merino_edge.formats.whole_weights import WHOLE
 from merino_edge.model.checkpoint import Checkpoint, read_text
 from merino_edge.model.reference import GreedyStep, greedy_steps
 from merino_edge.model.transformer import MerinoLM, load_model, random_tensors

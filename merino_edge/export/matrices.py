@@ -18,8 +18,8 @@ with the sums of the blocks of the other factor, a product 32 times smaller, in 
 from typing import Any
 
 from merino_edge.export.graph import CONTRIB, GraphBuilder
+from merino_edge.formats.native_file import BLOCK_COLUMNS
 from merino_edge.formats.whole_weights import (
-    BLOCK_COLUMNS,
     OFFSETS,
     QUANTS,
     SCALES,

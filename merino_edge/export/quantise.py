@@ -37,8 +37,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from merino_edge.errors import SpecError
+from merino_edge.formats.native_file import BLOCK_COLUMNS
 
-BLOCK_COLUMNS = 32
 MOST_INT4, MOST_INT8 = 15, 127
 # Free minimums cost a graph an addition at every product, so they must buy something: at most this
 # share of the squared error that whole zero points leave.

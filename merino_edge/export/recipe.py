@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from merino_edge.errors import SpecError, UnsupportedError
 from merino_edge.export.graph import FP32_NODES
 from merino_edge.formats.engine_spec import EngineSpec, ShapeProfile, shape_profiles
+from merino_edge.formats.whole_weights import WHOLE
 
 FIRST_BUCKET = 128
-WHOLE = ("int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,6 @@ RECIPES = {
     "orin-nano": TENSORRT,
     "rtx": TENSORRT,
 }
-PRECISIONS = ("fp32", "fp16", "int8", "int4")
 
 
 def in_precision(recipe: Recipe, precision: str) -> Recipe:

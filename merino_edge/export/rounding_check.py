@@ -37,7 +37,7 @@ def check_rounding(path: str, a: Architecture, tensors: Mapping[str, np.ndarray]
     for name, place in read_tensors(path, a).items():
         stored = matrix(data, place)
         difference = np.abs(stored - np.asarray(tensors[name]).reshape(stored.shape))
-        beyond = difference > _allowed(data, place)
+        beyond = ~(difference <= _allowed(data, place))  # NaN is beyond, too
         if beyond.any():
             raise ParityError(
                 f"{int(beyond.sum())} of {beyond.size} stored weights of '{name}' are not their "

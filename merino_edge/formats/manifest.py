@@ -159,7 +159,7 @@ class BundleManifest(NamedTuple):
         n_params: Stored parameters, shared ones once.
         kv_cache: The cache of the graph; ``session_cache`` is what will be allocated.
         files: Name inside the bundle -> checksum, size and role ("onnx", "weights",
-            "native", "tokenizer").
+            "native", "tokenizer", "pieces").
         generation: Defaults.
         chat: How to write a conversation, or None for a plain language model.
         golden: Prompts that verify the bundle on any machine.

@@ -46,12 +46,13 @@ import os
 import struct
 from typing import BinaryIO, Dict, List, NamedTuple, Tuple
 
-from merino_edge.errors import FormatError, SchemaVersionError
+from merino_edge.errors import FormatError
 from merino_edge.formats.architecture import ACTIVATIONS, NORMS, POSITIONS, Architecture
+from merino_edge.formats.magic import check_magic
 from merino_edge.formats.weights import PAGE_BYTES, Shape, weight_shapes
 
 NATIVE_FILE = "model.merino"
-NAME, VERSION = b"MERINO\0", 2
+MAGIC = b"MERINO\0\2"
 F32, Q8, Q4 = 0, 1, 2
 KINDS = {"fp32": F32, "int8": Q8, "int4": Q4}
 WORDS = ("embed.weight", "head.weight")
@@ -174,7 +175,7 @@ def _read_head(
     stream: BinaryIO, file_bytes: int, path: str, architecture: Architecture
 ) -> Dict[str, NativeTensor]:
     head = stream.read(_table_end(architecture))
-    _check_magic(head, path)
+    check_magic(head, MAGIC, "a native model file", path)
     kinds = _stored_kinds(head, path, architecture)
     expected = plan(architecture, kinds)
     if len(head) < len(expected.head) or file_bytes != expected.file_bytes:
@@ -194,17 +195,6 @@ def _read_head(
             _part_at(at, architecture),
         )
     return expected.tensors
-
-
-def _check_magic(head: bytes, path: str) -> None:
-    if len(head) < _HEADER.size or head[:7] != NAME:
-        raise FormatError("not a native model file.", path)
-    if head[7] != VERSION:
-        raise SchemaVersionError(
-            "version {} of the format, this version reads {}.".format(head[7], VERSION),
-            path,
-            hint="build the bundle again with this version.",
-        )
 
 
 def _stored_kinds(head: bytes, path: str, architecture: Architecture) -> Dict[str, int]:
@@ -234,7 +224,7 @@ def _head(
 ) -> bytes:
     table_offset = _HEADER.size + _CONFIG.size + len(a.blocks) * _BLOCK.size
     header = _HEADER.pack(
-        NAME + bytes([VERSION]),
+        MAGIC,
         file_bytes,
         _HEADER.size,
         len(a.blocks),

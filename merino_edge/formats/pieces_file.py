@@ -21,11 +21,12 @@ import json
 import struct
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from merino_edge.errors import FormatError, SchemaVersionError
+from merino_edge.errors import FormatError
 from merino_edge.formats import jsonio
+from merino_edge.formats.magic import check_magic
 
 PIECES_FILE = "pieces.bin"
-NAME, VERSION = b"PIECES\0", 1
+MAGIC = b"PIECES\0\1"
 MAX_PIECES_BYTES = 64 << 20
 
 _HEADER = struct.Struct("<8s4I")
@@ -66,7 +67,7 @@ def write_pieces(path: str, pieces: Sequence[bytes], end_ids: Sequence[int]) -> 
         position += len(piece)
         starts.append(position)
     words = list(end_ids) + starts
-    header = _HEADER.pack(NAME + bytes([VERSION]), len(pieces), len(end_ids), position, 0)
+    header = _HEADER.pack(MAGIC, len(pieces), len(end_ids), position, 0)
     table = struct.pack("<{}I".format(len(words)), *words)
     jsonio.write_bytes_atomic(path, b"".join([header, table] + list(pieces)))
 
@@ -79,14 +80,9 @@ def read_pieces(path: str) -> Pieces:
         SchemaVersionError: Written by another version.
     """
     data = jsonio.read_bytes(path, MAX_PIECES_BYTES)
-    if len(data) < _HEADER.size or data[:7] != NAME:
-        raise FormatError("not a table of pieces.", path)
-    if data[7] != VERSION:
-        raise SchemaVersionError(
-            "version {} of the format, this version reads {}.".format(data[7], VERSION),
-            path,
-            hint="build the bundle again with this version.",
-        )
+    check_magic(data, MAGIC, "a table of pieces", path)
+    if len(data) < _HEADER.size:
+        raise FormatError("the file ends inside its header.", path)
     _, n_pieces, n_ends, n_bytes, _ = _HEADER.unpack_from(data)
     n_words = n_ends + n_pieces + 1
     text = _HEADER.size + 4 * n_words

@@ -21,9 +21,10 @@ from typing import Dict, NamedTuple, Tuple
 
 from merino_edge.errors import FormatError
 from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.native_file import BLOCK_COLUMNS
 from merino_edge.formats.weights import Shape, TensorEntry, weight_shapes
 
-BLOCK_COLUMNS = 32
+WHOLE = ("int8", "int4")  # precisions
 MIDDLE_8, MIDDLE_4 = 128, 8  # what MatMulNBits subtracts where it is given no zero points
 QUANTS, SCALES, ZEROS, OFFSETS = ".quants", ".scales", ".zeros", ".offsets"
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from merino_edge.errors import ParityError
 from merino_edge.formats.architecture import Architecture
-from merino_edge.formats.native_file import read_tensors
+from merino_edge.formats.native_file import BLOCK_COLUMNS, read_tensors
 from merino_edge.formats.weights import read_index
 from merino_edge.formats.whole_weights import (
-    BLOCK_COLUMNS,
     MIDDLE_4,
     MIDDLE_8,
     OFFSETS,
@@ -91,10 +90,8 @@ def check_same_numbers(native_path: str, weights_path: str, architecture: Archit
         ParityError: Names the first tensor that stands for something else.
     """
     places, n_weights = read_tensors(native_path, architecture), 0
-    data, whole = (
-        np.memmap(native_path, dtype=np.uint8, mode="r"),
-        WholeWeights(weights_path, architecture),
-    )
+    data = np.memmap(native_path, dtype=np.uint8, mode="r")
+    whole = WholeWeights(weights_path, architecture)
     for name, place in places.items():
         native = matrix(data, place)
         if name in whole.forms:
@@ -108,7 +105,7 @@ def check_same_numbers(native_path: str, weights_path: str, architecture: Archit
 
 
 def _require_same(name: str, difference: np.ndarray, allowed: np.ndarray) -> None:
-    beyond = difference > allowed
+    beyond = ~(difference <= allowed)  # NaN is beyond, too
     if beyond.any():
         raise ParityError(
             "{} of {} weights of '{}' differ between the native file and the graph, by up to "

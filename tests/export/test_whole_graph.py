@@ -168,13 +168,13 @@ def test_a_tied_table_is_looked_up_and_multiplied_with_in_one_place(tmp_path):
     assert sum("embed.weight.quants" in name for name in index) == 1
 
 
-def in_native(offset_of):
+def in_native(offset_of, factor):
     """A fault planted in the native file, at an f16 of the matrix DOWN."""
 
     def spoil(native, weights, architecture):
         place = read_tensors(native, architecture)[DOWN]
         data = np.memmap(native, dtype="<f2", mode="r+")
-        data[offset_of(place) // 2] *= 2
+        data[offset_of(place) // 2] *= factor
         data.flush()
 
     return spoil
@@ -204,6 +204,10 @@ def double_one(part):
     part[3, 1] *= 2
 
 
+def no_number(part):
+    part[3, 1] = np.nan
+
+
 def swap_two(part):
     part[3, :2] = part[3, 1::-1].copy()
 
@@ -213,10 +217,12 @@ def drop(part):
 
 
 FAULTS = {
-    "one native scale doubled": in_native(lambda place: place.scales_offset + 2 * 3),
-    "one native minimum doubled": in_native(lambda place: place.minimums_offset + 2 * 3),
+    "one native scale doubled": in_native(lambda place: place.scales_offset + 2 * 3, 2),
+    "one native minimum doubled": in_native(lambda place: place.minimums_offset + 2 * 3, 2),
+    "one native scale not a number": in_native(lambda place: place.scales_offset + 2 * 3, np.nan),
     "native blocks permuted": swap_blocks,
     "one scale doubled": in_weights(".scales", double_one),
+    "one scale not a number": in_weights(".scales", no_number),
     "one block permuted": in_weights(".quants", swap_two),
     "minimums dropped": in_weights(".offsets", drop),
 }

@@ -26,6 +26,7 @@ import numpy as np
 from merino_edge.errors import EngineError, MissingDependencyError
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.engine_spec import EngineSpec
+from merino_edge.formats.whole_weights import WHOLE
 from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.graph_inputs import GraphInputs, allocate_numpy
 from merino_edge.runtime.kv_cache import KVCache, allocate_host
@@ -51,7 +52,7 @@ class OrtBackend(Backend):
 
     def __init__(self, bundle: Bundle, threads: Optional[int] = None, prepack: bool = False):
         ort = _onnxruntime()
-        if bundle.manifest.precision in ("int8", "int4"):
+        if bundle.manifest.precision in WHOLE:
             _require_whole_numbers(ort.__version__, bundle.manifest.precision)
             prepack = True
         spec, architecture = bundle.manifest.kv_cache, bundle.manifest.architecture
