@@ -125,6 +125,7 @@ setup(
             "safetensors>=0.4",
             "gguf>=0.10",
             "jinja2>=3.1",
+            "scipy>=1.11",
             'tomli; python_version < "3.11"',  # later ones have tomllib
         ]
         + ONNXRUNTIME,
@@ -132,7 +133,7 @@ setup(
         # obsolete, so the Makefile installs it with --no-deps and it cannot stand here.
         "demo": [],
         # The scripts under benchmarks/ that judge and draw.
-        "bench": ["scipy>=1.11", "matplotlib>=3.8"],
+        "bench": ["matplotlib>=3.8"],
         "wheels": WHEELS,
         "dev": [
             "pytest>=8",

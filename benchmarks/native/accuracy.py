@@ -170,5 +170,10 @@ def markdown(report: Report) -> str:
     )
 
 
+def sections(report: Report) -> dict[str, str]:
+    """For the page."""
+    return {"accuracy": markdown(report)}
+
+
 if __name__ == "__main__":
     main()

@@ -3,7 +3,7 @@
  *     cold_start MODEL CONTEXT THREADS [TOKENS]
  *
  * Without TOKENS: milliseconds until the first token is known, and the process's peak memory. With
- * TOKENS: resident memory after a thousand tokens and after so many. */
+ * TOKENS: the time of so many, and resident memory after a thousand of them and after all. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,11 +43,13 @@ static int32_t step(me_session *session, int32_t id) {
 
 static void read_many(me_session *session, uint32_t context_len, long n_tokens) {
     int32_t id = 1;
+    double begun = now_ms();
     for (long i = 0; i < n_tokens; i++) {
         if (me_position(session) == context_len) me_reset(session);
         id = step(session, id);
         if (i + 1 == 1000) printf("rss_after_1000_kb %ld\n", status_kb("VmRSS"));
     }
+    printf("decode_ms %.3f\n", now_ms() - begun);
     printf("rss_after_all_kb %ld\n", status_kb("VmRSS"));
 }
 

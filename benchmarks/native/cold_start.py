@@ -98,13 +98,19 @@ def measure(options: argparse.Namespace) -> Report:
     begun = provenance(("numpy", "tokenizers"))
     progress = Progress("cold start", plain_every_s=30)
     with tempfile.TemporaryDirectory() as folder:
-        program = os.path.join(folder, "cold_start")
-        include = ["-I" + os.path.dirname(native_build.HEADER)]
-        parts = [str(HERE / "cold_start.c"), *native_build.sources(), *native_build.LIBRARIES]
-        compiler = [os.environ.get("CC", "cc"), *native_build.FLAGS]
-        subprocess.check_call([*compiler, *include, *parts, "-o", program])
+        program = compiled(folder)
         starts = [_start(program, path, options, progress) for path in options.bundles]
     return Report(begun, options.threads, options.repeats, starts)
+
+
+def compiled(folder: str, *flags: str) -> str:
+    """The C program beside this with the decoder in it, compiled into a folder; its path."""
+    program = os.path.join(folder, "cold_start")
+    include = ["-I" + os.path.dirname(native_build.HEADER)]
+    parts = [str(HERE / "cold_start.c"), *native_build.sources(), *native_build.LIBRARIES]
+    compiler = [os.environ.get("CC", "cc"), *native_build.FLAGS, *flags]
+    subprocess.check_call([*compiler, *include, *parts, "-o", program])
+    return program
 
 
 def _start(program: str, path: str, options: argparse.Namespace, progress: Progress) -> Start:
@@ -172,6 +178,11 @@ def markdown(report: Report) -> str:
         f"{report.provenance.machine.cpu}, {report.threads} threads, {report.provenance.date}, "
         f"{report.repeats} processes\n\n{table(head, times)}\n{table(sizes_head, memory)}"
     )
+
+
+def sections(report: Report) -> dict[str, str]:
+    """For the page."""
+    return {"cold_start": markdown(report)}
 
 
 if __name__ == "__main__":

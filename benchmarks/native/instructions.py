@@ -140,7 +140,7 @@ def _case(tools: tuple[Path, Path], model: str, past: int) -> Case:
     kernels, blocks = counting.count(*tools, bundle.file("native"), past)
     parts = _parts(blocks, a, past)
     tensors = read_tensors(bundle.file("native"), a)
-    weight_bytes, macs = _executed(a, tensors)
+    weight_bytes, macs = executed(a, tensors)
     cache_bytes = past * kv_bytes_per_token(a, 4 if precision == "fp32" else 2)
     n_bytes = weight_bytes + cache_bytes
     seconds = a57.instruction_s(nano, parts, _meetings(a))
@@ -150,7 +150,7 @@ def _case(tools: tuple[Path, Path], model: str, past: int) -> Case:
     return Case(*facts, parts, seconds * 1e3, memory, predicted)
 
 
-def _executed(a: Architecture, tensors: dict[str, NativeTensor]) -> tuple[int, int]:
+def executed(a: Architecture, tensors: dict[str, NativeTensor]) -> tuple[int, int]:
     """Bytes and multiply-accumulates of all matrices and vectors that a token passes."""
     n_bytes = macs = 0
     head = "embed.weight" if a.tie_embeddings else "head.weight"
@@ -236,6 +236,11 @@ def _row(part: a57.Part) -> tuple[str, ...]:
         f"{part.cycles:,.0f}",
         f"{part.instructions / part.cycles:.2f}",
     )
+
+
+def sections(report: Report) -> dict[str, str]:
+    """For the page."""
+    return {"instructions": markdown(report)}
 
 
 if __name__ == "__main__":

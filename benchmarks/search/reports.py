@@ -10,6 +10,8 @@ import datetime
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, TypeVar
 
 import merino_edge
@@ -95,6 +97,23 @@ def run_script(
     except (MerinoError, OSError) as error:
         parser.exit(getattr(error, "exit_code", 1), f"error: {error}\n")
     print(markdown(report))
+
+
+def tables_of(folder: Path, sources: dict[str, ModuleType]) -> dict[str, str]:
+    """Name of a mark -> what stands there, from the reports of a folder.
+
+    Args:
+        folder: Where the reports lie.
+        sources: Name of a report -> the module with its ``SCHEMA``, ``Report`` and ``sections``.
+
+    Raises:
+        FormatError: A file is not what it claims.
+    """
+    found: dict[str, str] = {}
+    for name, kind in sources.items():
+        report = jsonio.read_record(str(folder / name), kind.SCHEMA, kind.Report)
+        found.update(kind.sections(report))
+    return found
 
 
 def filled(page: str, found: dict[str, str]) -> str:

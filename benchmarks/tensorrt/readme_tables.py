@@ -16,9 +16,7 @@ sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
 import engine_bytes  # noqa: E402
 import fp16_quality_report  # noqa: E402
 import layouts_report  # noqa: E402
-from reports import filled  # noqa: E402
-
-from merino_edge.formats import jsonio  # noqa: E402
+from reports import filled, tables_of  # noqa: E402
 
 SOURCES = {
     "layouts.json": layouts_report,
@@ -28,16 +26,8 @@ SOURCES = {
 
 
 def tables() -> dict[str, str]:
-    """Name of a mark -> what stands there.
-
-    Raises:
-        FormatError: A file is not what it claims.
-    """
-    found: dict[str, str] = {}
-    for name, kind in SOURCES.items():
-        report = jsonio.read_record(str(HERE / name), kind.SCHEMA, kind.Report)
-        found.update(kind.sections(report))
-    return found
+    """Name of a mark -> what stands there."""
+    return tables_of(HERE, SOURCES)
 
 
 def main() -> int:

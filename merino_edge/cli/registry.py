@@ -30,6 +30,9 @@ COMMANDS: Tuple[Command, ...] = (
     Command("build", "build", "both", "make a bundle that a machine can run"),
     Command("run", "run", "both", "generate text with a bundle"),
     Command("bench", "bench", "both", "time prefill and decode of a bundle"),
+    Command(
+        "profile", "profile", "both", "time many decoders, for searches that keep their promise"
+    ),
     Command("inspect", "inspect_model", "both", "say what a bundle or an architecture holds"),
     Command("verify", "verify", "both", "check a bundle: files, graph, golden tokens"),
     Command("doctor", "doctor", "both", "check this machine and say what to mend"),

@@ -16,12 +16,25 @@ from merino_edge.errors import SpecError
 
 
 class Limit(NamedTuple):
-    """How a field of a budget binds a field of a cost report."""
+    """How a field of a budget binds a field of a cost report.
+
+    Attributes:
+        field: Of the budget.
+        cost: Of the report: what is compared.
+        quantity, unit: Of both, for people.
+        best_guess: Of the report, where ``cost`` is the upper end of an interval: its middle.
+    """
 
     field: str
     cost: str
     quantity: str
     unit: str
+    best_guess: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The field of the report that people know."""
+        return self.best_guess or self.cost
 
 
 LIMITS = (
@@ -29,8 +42,8 @@ LIMITS = (
     Limit("max_flops", "prefill_flops", "prefill FLOPs", ""),
     Limit("max_decode_flops_per_token", "decode_flops_per_token", "decode FLOPs per token", ""),
     Limit("max_memory_bytes", "peak_memory_bytes", "memory", "bytes"),
-    Limit("max_latency_ms", "latency_ms", "latency per token", "ms"),
-    Limit("max_prefill_ms", "prefill_ms", "latency of the prompt", "ms"),
+    Limit("max_latency_ms", "latency_high_ms", "latency per token", "ms", "latency_ms"),
+    Limit("max_prefill_ms", "prefill_high_ms", "latency of the prompt", "ms", "prefill_ms"),
     Limit("max_energy_mj", "energy_mj_per_token", "energy per token", "mJ"),
 )
 

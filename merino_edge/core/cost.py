@@ -64,6 +64,8 @@ class CostReport(NamedTuple):
         prefill_ms: Of the longest prompt, to its row of logits; None where it is not known.
         energy_mj_per_token: Power limit times ``latency_ms``; None where it is not known.
         latency_basis: "roofline" or "table", None without a latency.
+        latency_high_ms, prefill_high_ms: The upper ends of the intervals that a table states,
+            which is what a budget limits; for a roofline, the times themselves.
     """
 
     n_params: int
@@ -77,6 +79,8 @@ class CostReport(NamedTuple):
     prefill_ms: float | None
     energy_mj_per_token: float | None
     latency_basis: str | None
+    latency_high_ms: float | None = None
+    prefill_high_ms: float | None = None
 
 
 class PartCost(NamedTuple):
@@ -115,8 +119,8 @@ class Pricing:
 
     def _layer(self, a: Architecture, index: int, again: bool) -> PartCost:
         at, target = self.at, self.target
-        one = layer_part(a, index, 1, at.context_len, target, again)
-        prompt = layer_part(a, index, at.longest_prompt, at.longest_prompt, target, again)
+        one = layer_part(a, index, 1, at.context_len, again)
+        prompt = layer_part(a, index, at.longest_prompt, at.longest_prompt, again)
         norms = _params_under(a, f"blocks.{index}.norms.0.")
         return PartCost(
             n_params=norms + (0 if again else counting.block_matrix_params(a, index)),
@@ -135,16 +139,16 @@ class Pricing:
     def joint(self, d_in: int, d_out: int) -> PartCost:
         """The projection between two blocks."""
         size = d_in * d_out
-        one = joint_part(d_in, d_out, 1, self.target)
-        prompt = joint_part(d_in, d_out, self.at.longest_prompt, self.target)
+        one = joint_part(d_in, d_out, 1)
+        prompt = joint_part(d_in, d_out, self.at.longest_prompt)
         times = self._decode_ms(one), self._prefill_ms(prompt)
         return PartCost(size, 0.0, 2.0 * self.at.prompt_len * size, one.flops, *times)
 
     def ends(self, a: Architecture) -> PartCost:
         """Embeddings, positions, final norm and head; the paper's FLOPs leave the head out."""
-        head = head_part(a, self.target)
+        head, prompt = head_part(a, 1), head_part(a, self.at.longest_prompt)
         n_params = _params_under(a, "embed.", "pos_embed.", "final_norm.", "head")
-        times = self._decode_ms(head), self._prefill_ms(head)
+        times = self._decode_ms(head), self._prefill_ms(prompt)
         return PartCost(n_params, 0.0, 0.0, head.flops, *times)
 
     def activation_bytes(self, a: Architecture, index: int) -> int:
@@ -170,8 +174,10 @@ class Pricing:
         }
         if self.latency.knows_decode:
             rates["latency_ms"] = {"decode_ms": per_token}
+            rates["latency_high_ms"] = {"decode_ms": per_token * self.latency.decode_spread}
         if self.latency.knows_prefill:
             rates["prefill_ms"] = {"prefill_ms": 1.0}
+            rates["prefill_high_ms"] = {"prefill_ms": self.latency.prefill_spread}
         if self.latency.knows_decode and target.power_w is not None:
             rates["energy_mj_per_token"] = {"decode_ms": target.power_w * per_token}
         return {
@@ -215,6 +221,8 @@ class Pricing:
             prefill_ms=_number(costs.get("prefill_ms")),
             energy_mj_per_token=_number(costs.get("energy_mj_per_token")),
             latency_basis=self.latency.basis if self.latency.knows_decode else None,
+            latency_high_ms=_number(costs.get("latency_high_ms")),
+            prefill_high_ms=_number(costs.get("prefill_high_ms")),
         )
 
     def _decode_ms(self, part: Part) -> float:

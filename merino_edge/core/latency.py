@@ -26,7 +26,9 @@ class Part(NamedTuple):
         q_len: Tokens that go in.
         kv_len: Tokens attended to.
         flops: Of its matrix products.
-        read_bytes: Weights and cache that come from memory.
+        weights: Numbers in its matrices.
+        cache_values: Numbers that it reads from the key/value cache.
+        again: The same weights were used directly before, in this call.
     """
 
     op: str
@@ -36,7 +38,9 @@ class Part(NamedTuple):
     q_len: int
     kv_len: int
     flops: float
-    read_bytes: float
+    weights: int
+    cache_values: int
+    again: bool
 
 
 class LatencyModel(Protocol):
@@ -46,11 +50,15 @@ class LatencyModel(Protocol):
         basis: Where its times come from: "roofline", or "table".
         knows_decode: It has times for one token.
         knows_prefill: It has times for a prompt.
+        decode_spread, prefill_spread: The upper end of the interval that it states, over the
+            time; 1 for a model that states none.
     """
 
     basis: str
     knows_decode: bool
     knows_prefill: bool
+    decode_spread: float
+    prefill_spread: float
 
     def part_ms(self, part: Part) -> float:
         """Milliseconds; asked only for what it knows."""
@@ -64,8 +72,10 @@ class Roofline:
     """
 
     basis = "roofline"
+    decode_spread = prefill_spread = 1.0
 
     def __init__(self, target: Target):
+        self._target = target
         self._bandwidth = target.peak_bandwidth_bytes_per_s
         self._peak_flops = target.peak_flops_per_s
         self.knows_decode = self._bandwidth is not None
@@ -75,12 +85,18 @@ class Roofline:
         """Milliseconds of the slower of arithmetic and reading."""
         assert self._bandwidth is not None  # or it knows nothing
         compute_s = part.flops / self._peak_flops if self._peak_flops else 0.0
-        return 1000.0 * max(compute_s, part.read_bytes / self._bandwidth)
+        return 1000.0 * max(compute_s, self._read_bytes(part) / self._bandwidth)
+
+    def _read_bytes(self, part: Part) -> float:
+        """From memory; the target's cache decides whether weights stay between applications."""
+        target = self._target
+        weight_bytes = part.weights * target.bytes_per_weight
+        if part.again and weight_bytes <= target.block_cache_bytes:
+            weight_bytes = 0.0
+        return weight_bytes + part.cache_values * target.bytes_per_value
 
 
-def layer_part(
-    a: Architecture, index: int, q_len: int, kv_len: int, target: Target, again: bool
-) -> Part:
+def layer_part(a: Architecture, index: int, q_len: int, kv_len: int, again: bool) -> Part:
     """One application of a block.
 
     Args:
@@ -88,27 +104,38 @@ def layer_part(
         index: Of the block.
         q_len: Tokens that go in.
         kv_len: Tokens attended to.
-        target: Where; its cache decides whether the weights stay between applications.
         again: Not the first application of this call.
     """
     block = a.blocks[index]
     macs = q_len * counting.layer_macs(a, block)
     macs += counting.layer_attention_macs(block, q_len, kv_len)
-    weight_bytes = counting.block_matrix_params(a, index) * target.bytes_per_weight
-    if again and weight_bytes <= target.block_cache_bytes:
-        weight_bytes = 0.0
-    cache_bytes = kv_len * counting.layer_kv_values(block) * target.bytes_per_value
-    return Part("layer", block, 0, 0, q_len, kv_len, 2.0 * macs, weight_bytes + cache_bytes)
+    weights = counting.block_matrix_params(a, index)
+    cache_values = kv_len * counting.layer_kv_values(block)
+    return Part("layer", block, 0, 0, q_len, kv_len, 2.0 * macs, weights, cache_values, again)
 
 
-def joint_part(d_in: int, d_out: int, q_len: int, target: Target) -> Part:
+def joint_part(d_in: int, d_out: int, q_len: int) -> Part:
     """The projection between blocks of different width."""
-    flops, read_bytes = 2.0 * q_len * d_in * d_out, d_in * d_out * target.bytes_per_weight
-    return Part("joint", None, d_in, d_out, q_len, 0, flops, read_bytes)
+    weights = d_in * d_out
+    return Part("joint", None, d_in, d_out, q_len, 0, 2.0 * q_len * weights, weights, 0, False)
 
 
-def head_part(a: Architecture, target: Target) -> Part:
-    """One row of logits, with the projection back to the embedding's width."""
+def head_part(a: Architecture, q_len: int) -> Part:
+    """One row of logits, with the projection back to the embedding's width, of a call."""
     macs = counting.head_macs(a)
-    read_bytes = macs * target.bytes_per_weight
-    return Part("head", None, a.embed_dim, a.vocab_size, 1, 0, 2.0 * macs, read_bytes)
+    return Part("head", None, a.embed_dim, a.vocab_size, q_len, 0, 2.0 * macs, macs, 0, False)
+
+
+def parts_of(a: Architecture, q_len: int, kv_len: int) -> list[Part]:
+    """All parts of one call, each as often as it is executed.
+
+    Args:
+        a: The decoder.
+        q_len: Tokens that go in.
+        kv_len: Tokens attended to.
+    """
+    parts = [head_part(a, q_len)]
+    parts += [joint_part(d_in, d_out, q_len) for d_in, d_out in a.joints().values()]
+    for index, nth, _ in a.layers():
+        parts.append(layer_part(a, index, q_len, kv_len, again=nth > 0))
+    return parts

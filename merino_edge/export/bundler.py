@@ -146,18 +146,18 @@ def build_bundle(
         if recipe.native:
             tensors = _write_native(folder, source, recipe, on_progress)
         if recipe.graph:
-            _write_graph(folder, source, target, context_len, recipe, on_progress)
+            write_graph(folder, source, target, context_len, recipe, on_progress)
         tokenizer = _write_tokenizer(folder, source, recipe)
         torch_model = load_model(source.architecture, tensors)
         on_progress("asking the model for golden tokens")
         golden = golden_prompts(torch_model, tokenizer, context_len, recipe.precision)
-        _write_manifest(folder, source, target, context_len, golden, recipe)
+        write_manifest(folder, source, target, context_len, golden, recipe)
         on_progress("comparing the exported decoder, torch and the numpy reference")
         parity = check_parity(Bundle.open(folder), torch_model)
     return Bundle.open(output), parity
 
 
-def _write_graph(
+def write_graph(
     folder: str,
     source: Source,
     target: str,
@@ -165,7 +165,7 @@ def _write_graph(
     recipe: Recipe,
     on_progress: Callable[[str], None],
 ) -> None:
-    """Write and check the graph and its weights."""
+    """Write and check the graph and its weights; in whole numbers, of the native file there."""
     on_progress("writing the graph and the weights")
     model = export_decoder(folder, source.architecture, source.tensors, context_len, recipe)
     check_operators(model, target, *recipe.lengths(context_len))
@@ -236,7 +236,7 @@ def _write_tokenizer(folder: str, source: Source, recipe: Recipe) -> Tokenizer |
     return Tokenizer.from_str(text)
 
 
-def _write_manifest(
+def write_manifest(
     folder: str,
     source: Source,
     target: str,
@@ -244,6 +244,7 @@ def _write_manifest(
     golden: list[GoldenPrompt],
     recipe: Recipe,
 ) -> None:
+    """Write the manifest of a folder that has all its other files."""
     roles = {NATIVE_FILE: "native"} if recipe.native else {}
     roles |= GRAPH_ROLES if recipe.graph else {}
     if source.tokenizer_json is not None:

@@ -26,6 +26,7 @@ from merino_edge.formats.native_file import (
 from merino_edge.formats.weights import check_names
 
 BITS = {Q8: 8, Q4: 4}
+Rounding = Callable[[np.ndarray, int], Quantised]
 
 
 def pack(
@@ -34,6 +35,7 @@ def pack(
     tensors: Mapping[str, np.ndarray],
     precision: str,
     on_progress: Callable[[str], None] = lambda text: None,
+    rounding: Rounding = quantise,
 ) -> None:
     """Write a model file, atomically.
 
@@ -43,6 +45,7 @@ def pack(
         tensors: Name -> array, as ``formats.weights.weight_shapes`` lists them.
         precision: "fp32", "int8" or "int4", for the matrices.
         on_progress: Told which tensor is being written.
+        rounding: From a matrix and a number of bits to whole numbers.
 
     Raises:
         FormatError: A tensor is missing or has another shape.
@@ -57,7 +60,7 @@ def pack(
             stream.write(layout.head)
             for i, (name, place) in enumerate(layout.tensors.items()):
                 on_progress(f"packing tensor {i + 1} of {len(layout.tensors)}: {name}")
-                _write_tensor(stream, place, tensors[name])
+                _write_tensor(stream, place, tensors[name], rounding)
             stream.truncate(layout.file_bytes)
             stream.flush()
             os.fsync(stream.fileno())
@@ -97,10 +100,12 @@ def _by_panel(per_block: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(by_panel, dtype="<f2")
 
 
-def _write_tensor(stream: BinaryIO, place: NativeTensor, array: np.ndarray) -> None:
+def _write_tensor(
+    stream: BinaryIO, place: NativeTensor, array: np.ndarray, rounding: Rounding
+) -> None:
     stream.seek(place.offset)
     if place.kind == F32:
         stream.write(np.ascontiguousarray(array, dtype="<f4").data)
         return
-    for part in panels(quantise(array, BITS[place.kind])):
+    for part in panels(rounding(array, BITS[place.kind])):
         stream.write(part.data)

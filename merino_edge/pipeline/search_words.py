@@ -171,7 +171,7 @@ def _unit(unit: str) -> str:
 
 def limit_on(cost: str, budget: Budget) -> float | None:
     """The limit on a cost, if there is one."""
-    limits = {limit.cost: limit.field for limit in LIMITS}
+    limits = {limit.shown: limit.field for limit in LIMITS}
     found: float | None = getattr(budget, limits[cost]) if cost in limits else None
     return found
 
@@ -226,7 +226,7 @@ def why_lost(candidate: Candidate, winner: Candidate, objective: str) -> list[st
 
 
 def _violation_words(violation: Violation, cost: CostReport) -> str:
-    costs = {limit.quantity: limit.cost for limit in LIMITS}
+    costs = {limit.quantity: limit.shown for limit in LIMITS}
     is_predicted = costs.get(violation.quantity) in {c.cost for c in COSTS if c.is_predicted}
     note = f", {_prediction(cost)}" if is_predicted else ""
     return violation.sentence + note

@@ -33,6 +33,8 @@ class CostArrays(NamedTuple):
     latency_ms: np.ndarray | None = None
     prefill_ms: np.ndarray | None = None
     energy_mj_per_token: np.ndarray | None = None
+    latency_high_ms: np.ndarray | None = None
+    prefill_high_ms: np.ndarray | None = None
 
 
 class EntropyArrays(NamedTuple):

@@ -5,7 +5,7 @@ from doubles import tiny_architecture
 
 from merino_edge.core import counting, targets
 from merino_edge.core.cost import Pricing, WorkPoint
-from merino_edge.core.latency import Roofline, head_part, joint_part, layer_part
+from merino_edge.core.latency import Roofline, layer_part, parts_of
 from merino_edge.formats.architecture import BlockSpec
 
 NANO = targets.get("nano")
@@ -15,9 +15,10 @@ MATRICES = counting.block_matrix_params(ONE, 0)
 
 def test_reading_binds_one_token_and_arithmetic_binds_a_long_prompt():
     roofline = Roofline(NANO)
-    token = layer_part(ONE, 0, 1, 48, NANO, again=False)
-    prompt = layer_part(ONE, 0, 1024, 1024, NANO, again=False)
-    assert roofline.part_ms(token) == pytest.approx(1e3 * token.read_bytes / 16.5e9)
+    token = layer_part(ONE, 0, 1, 48, again=False)
+    prompt = layer_part(ONE, 0, 1024, 1024, again=False)
+    read_bytes = 2 * token.weights + 2 * token.cache_values
+    assert roofline.part_ms(token) == pytest.approx(1e3 * read_bytes / 16.5e9)
     assert roofline.part_ms(prompt) == pytest.approx(1e3 * prompt.flops / 472e9)
 
 
@@ -25,19 +26,17 @@ def test_a_block_that_stays_in_the_cache_is_read_once():
     roomy = NANO._replace(block_cache_bytes=2 * MATRICES)
     tight = NANO._replace(block_cache_bytes=2 * MATRICES - 1)
     for target, stays in ((roomy, True), (tight, False)):
-        first = layer_part(ONE, 0, 1, 48, target, again=False)
-        again = layer_part(ONE, 0, 1, 48, target, again=True)
-        assert first.read_bytes - again.read_bytes == (2 * MATRICES if stays else 0)
+        first = layer_part(ONE, 0, 1, 48, again=False)
+        again = layer_part(ONE, 0, 1, 48, again=True)
+        saved_ms = Roofline(target).part_ms(first) - Roofline(target).part_ms(again)
+        assert saved_ms * 16.5e6 == pytest.approx(2 * MATRICES if stays else 0)
         assert first.flops == again.flops
 
 
 def test_the_parts_of_a_token_add_up_to_its_flops():
     a = tiny_architecture()
-    parts = [
-        layer_part(a, i, 1, 48, NANO, False) for i, b in enumerate(a.blocks) for _ in range(b.depth)
-    ]
-    parts += [joint_part(d_in, d_out, 1, NANO) for d_in, d_out in a.joints().values()]
-    parts += [head_part(a, NANO)]
+    parts = parts_of(a, 1, 48)
+    assert len(parts) == a.n_layers + len(a.joints()) + 1
     assert sum(part.flops for part in parts) == counting.decode_flops_per_token(a, 48)
 
 
@@ -51,6 +50,7 @@ def test_without_a_bandwidth_nothing_is_known_and_without_a_rate_no_prompt():
 def test_another_latency_model_takes_the_rooflines_place():
     class Constant:
         basis, knows_decode, knows_prefill = "table", True, True
+        decode_spread, prefill_spread = 1.1, 1.2
 
         def part_ms(self, part):
             return 1.0
@@ -60,6 +60,8 @@ def test_another_latency_model_takes_the_rooflines_place():
     n_parts = a.n_layers + len(a.joints()) + 1
     assert (cost.latency_ms, cost.prefill_ms, cost.latency_basis) == (n_parts, n_parts, "table")
     assert cost.energy_mj_per_token == pytest.approx(10.0 * n_parts)
+    assert cost.latency_high_ms == pytest.approx(1.1 * n_parts)
+    assert cost.prefill_high_ms == pytest.approx(1.2 * n_parts)
 
 
 def test_a_smaller_vocabulary_pays_for_the_tokens_it_needs_more():

@@ -16,7 +16,6 @@ Example:
 """
 
 import argparse
-import os
 from typing import Any
 
 from merino_edge.cli.options import (
@@ -160,6 +159,7 @@ def _add_results(group: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Search, save, and say what was found."""
     from merino_edge.cli.search_card import search_card
+    from merino_edge.cli.space_option import chosen_space
     from merino_edge.core import targets
     from merino_edge.pipeline.search_report import write_report
     from merino_edge.search.run import run_search
@@ -174,7 +174,7 @@ def run(options: argparse.Namespace) -> int:
         forget(state_folder)
     progress = Progress("search", options.quiet)
     result = run_search(
-        _space(options, target),
+        chosen_space(options.space, options.context, target, options.vocab_size),
         _budget(options, target),
         _config(options, target),
         target,
@@ -203,19 +203,6 @@ def _timing(result: Any) -> str:
     if result.certificate:
         words += ", {:.1f} s of it for the proof"
     return words.format(result.n_evaluated, result.elapsed_s, result.certificate_s)
-
-
-def _space(options: argparse.Namespace, target: Any) -> Any:
-    """The space that was asked for, with the context and vocabulary that were asked for."""
-    from merino_edge.core import space as spaces
-
-    name = options.space or target.default_space
-    is_file = name.endswith((".json", ".toml")) or os.path.exists(name)
-    space = spaces.from_file(name) if is_file and name not in spaces.PRESETS else spaces.get(name)
-    changes = {"max_seq_len": options.context or min(space.max_seq_len, target.max_seq_len)}
-    if options.vocab_size:
-        changes.update(vocab_size=options.vocab_size, vocabularies=())
-    return space.replace(**changes)
 
 
 def _budget(options: argparse.Namespace, target: Any) -> Any:

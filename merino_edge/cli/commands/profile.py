@@ -1,0 +1,216 @@
+"""Time a few dozen decoders on this machine, and write a table that a search can believe.
+
+Example:
+  merino-edge profile --target host --precision int4 --space tiny -o table.json
+  merino-edge profile --target host --space paper --threads 1 --max-minutes 20 -o table.json
+  merino-edge profile --target nano --space nano --build-only probes/
+  merino-edge profile probes/ -o table.json
+  merino-edge profile --merge monday.json tuesday.json -o both.json
+  merino-edge search --latency-table table.json --max-latency-ms 5 -o arch.json
+
+The first two choose decoders of a space, build them with random weights, time them here, fit a
+model of latency to some and judge it by the others. What it takes is bounded by --max-minutes; an
+interrupted measurement goes on when the same command is given again. The third only builds the
+decoders, for a board that cannot; the fourth times them there. The workstation judges such a table
+when it reads it. The last but one puts tables of one setting together.
+
+Keep the machine quiet meanwhile, and on a board fix the clocks. Times are those of whole decoders
+at the speed that an anchor, timed beside each of them, showed as a rule.
+"""
+
+import argparse
+import os
+import sys
+from typing import Any, List
+
+from merino_edge.cli import options
+from merino_edge.cli.machine import require_workstation
+from merino_edge.cli.output import Progress, print_json, print_table, warn
+from merino_edge.formats.latency_table import LatencyTable, merge, read_table, write_table
+
+HEADER = ("", "decoders", "mean error", "worst", "within 5 %", "within 10 %", "rank tau", "inside")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("probes", nargs="?", help="a folder of built probes, to time them here")
+    parser.add_argument("--target", default="host", help="what the bundles are built for (host)")
+    parser.add_argument(
+        "--space",
+        metavar="NAME|FILE",
+        help="a preset or a file, as in search (target's)",
+    )
+    parser.add_argument(
+        "--context",
+        type=options.positive_int,
+        metavar="TOKENS",
+        help="longest sequence (space's)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp16", "fp32", "int8", "int4"),
+        help="of the weights (the target's)",
+    )
+    options.add_backend(parser)
+    parser.add_argument(
+        "--fit", type=options.positive_int, default=40, metavar="N", help="decoders to fit to (40)"
+    )
+    parser.add_argument(
+        "--held-out",
+        type=options.natural_int,
+        default=28,
+        metavar="N",
+        help="decoders to judge by (28)",
+    )
+    parser.add_argument(
+        "--max-minutes",
+        type=options.positive_float,
+        default=20.0,
+        metavar="M",
+        help="begin no round after that (20)",
+    )
+    parser.add_argument("--build-only", action="store_true", help="build the probes and stop")
+    parser.add_argument("--merge", nargs="+", metavar="TABLE", help="put tables together")
+    parser.add_argument("--unlike", action="store_true", help="merge unlike tables too")
+    parser.add_argument("-o", "--output", default="table.json", help="the table (table.json)")
+    options.add_seed(parser)
+    options.add_force(parser)
+    options.add_json(parser)
+    options.add_quiet(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure or merge, and print what the table is worth."""
+    options.refuse_to_replace(args.output, args.force)
+    if args.merge:
+        table = _merged(args)
+    elif args.probes:
+        table = _measured(args)
+    else:
+        require_workstation("choosing and building probes")
+        table = _profiled(args)
+    if args.json:
+        print_json(summary_of(table))
+    else:
+        sys.stdout.write("\n".join(card(table)) + "\n")
+        _print_validation(table)
+        sys.stdout.write("next: merino-edge search --latency-table {} --max-latency-ms MS\n".format(
+            args.output))  # fmt: skip
+    for text in table.conditions.warnings:
+        warn(text)
+    return 0
+
+
+def _merged(args: argparse.Namespace) -> LatencyTable:
+    table = merge([read_table(path) for path in args.merge], args.unlike)
+    write_table(args.output, table)
+    return table
+
+
+def _measured(args: argparse.Namespace) -> LatencyTable:
+    """Time the probes of a folder: what a board does."""
+    from merino_edge.formats.probes import read_probes
+    from merino_edge.runtime import load
+    from merino_edge.runtime.profiler import Limits, measure
+
+    progress = Progress("profile", args.quiet)
+    folder = args.output + ".run"
+    _forget(folder, args.force)
+    threads = _threads(args)
+    table = measure(
+        read_probes(args.probes),
+        args.probes,
+        folder,
+        lambda bundle: load(bundle.path, args.backend, threads),
+        threads,
+        Limits(60.0 * args.max_minutes),
+        progress.update,
+    )
+    write_table(args.output, table)
+    _forget(folder, True)
+    progress.done("{} rows".format(len(table.rows)))
+    return table
+
+
+def _profiled(args: argparse.Namespace) -> Any:
+    from merino_edge.cli.space_option import chosen_space
+    from merino_edge.core import targets
+    from merino_edge.pipeline.profile import ProfileOptions, profile, run_folder
+    from merino_edge.runtime.profiler import Limits
+
+    progress = Progress("profile", args.quiet)
+    _forget(run_folder(args.output), args.force)
+    target = targets.get(args.target)
+    asked = ProfileOptions(
+        space=chosen_space(args.space, args.context, target),
+        target=target.name,
+        precision=args.precision,
+        backend=args.backend,
+        threads=_threads(args),
+        n_fit=args.fit,
+        n_held_out=args.held_out,
+        seed=args.seed,
+        limits=Limits(60.0 * args.max_minutes),
+    )
+    table = profile(asked, args.output, progress.update)
+    progress.done("{} rows".format(len(table.rows)))
+    return table
+
+
+def _threads(args: argparse.Namespace) -> int:
+    from merino_edge.runtime.device_info import device_info
+
+    return args.threads or device_info().n_cores
+
+
+def _forget(folder: str, really: bool) -> None:
+    import shutil
+
+    if really and os.path.isdir(folder):
+        shutil.rmtree(folder)
+
+
+def card(table: LatencyTable) -> List[str]:
+    """What the table is, for people."""
+    n_rounds = sum(len(row.rounds) for row in table.rows) / max(1, len(table.rows))
+    return [
+        "{}: {} rows of {} decoders, {:.1f} rounds each".format(
+            table.provenance, len(table.rows), len(table.architectures), n_rounds
+        ),
+        "on {}".format(table.name),
+        "by {}; context {}, space {}, seed {}".format(
+            table.setting.engine, table.setting.context_len, table.space, table.seed
+        ),
+    ]
+
+
+def _print_validation(table: LatencyTable) -> None:
+    if not table.validation:
+        sys.stdout.write("not judged: the workstation does that when it reads the table\n")
+        return
+    rows = []
+    for phase, v in table.validation.items():
+        shares = [v.mape, v.worst, v.within_5, v.within_10]
+        rows.append(
+            [phase, str(v.n_architectures)]
+            + ["{:.1f} %".format(100 * share) for share in shares]
+            + ["{:.3f}".format(v.kendall_tau)]
+            + ["{:.0f} % (stated {:.0f} %)".format(100 * v.coverage, 100 * v.level)]
+        )
+    sys.stdout.write("\nforetold, and then measured: decoders that were not fitted\n")
+    print_table(HEADER, rows)
+    others = table.validation["decode"].others if "decode" in table.validation else {}
+    if others:
+        words = ["{} {:.0f} %".format(name, 100 * error) for name, error in others.items()]
+        sys.stdout.write("mean error of simpler predictors of a token: {}\n".format(
+            ", ".join(words)))  # fmt: skip
+
+
+def summary_of(table: LatencyTable) -> Any:
+    """What the table is, for scripts: everything but rows and architectures."""
+    from merino_edge.formats.jsonio import encode
+
+    document = encode(table)
+    for name in ("rows", "architectures", "roles"):
+        document["n_" + name] = len(document.pop(name))
+    return document

@@ -1,0 +1,443 @@
+"""Time a set of probes on this machine, in rounds, beside an anchor, and never lose a round.
+
+The one idea: machines drift. Their clocks settle, neighbours come and go, and ten minutes later the
+same decoder is a fifth slower. So every probe is timed once a round, in an order that changes, and
+directly before and after it the *anchor*, one probe of middling size. A sample is what the probe
+took, divided by what the anchor took beside it; times what the anchor takes as a rule (the median
+of the whole run) it is milliseconds again. On a quiet board with locked clocks
+that changes nothing.
+
+Each probe of each round is one line of a journal, written and synced before the next begins. What
+was interrupted goes on with the first line that is missing. A probe whose every sample is known to
+``TIGHT`` is not timed again.
+
+Not known here: what the rows are good for. Nothing is fitted, and a board needs numpy only.
+"""
+
+import json
+import math
+import os
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
+
+import numpy as np
+
+from merino_edge import __version__
+from merino_edge.errors import FormatError, StoppedError, UsageError
+from merino_edge.formats import jsonio
+from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.latency_table import (
+    DECODE,
+    MEASURED,
+    PREFILL,
+    LatencyRow,
+    LatencyTable,
+    Setting,
+    Workload,
+)
+from merino_edge.formats.measurement import Conditions, DeviceInfo, percentile, t95
+from merino_edge.formats.probes import BURST, ProbeSet, probe_folder, prompt_len
+from merino_edge.runtime.backend import Backend
+from merino_edge.runtime.conditions import conditions_between, others_cpu_share, snapshot
+from merino_edge.runtime.device_info import device_info, power_mode
+from merino_edge.runtime.memory import peak_rss_bytes
+from merino_edge.runtime.session import GenerationSession
+
+JOURNAL = "measured.jsonl"
+SCHEMA = "merino-edge.profile-journal/1"
+TIGHT = 0.01  # half the interval of the median, as a share of it: more rounds would not show
+FEWEST_ROUNDS, MOST_ROUNDS = 4, 40
+SETTLED = 0.02  # two looks at the anchor that differ by less: clocks have settled
+MOST_WARM_UP_S = 20.0
+_LEAST_S = 0.02  # of a sample: shorter ones are repeated
+_MOST_REPEATS = 12
+_ANCHOR_S = 0.015
+
+Note = Callable[[str], None]
+OpenSession = Callable[[Bundle], GenerationSession]
+
+
+class Limits(NamedTuple):
+    """How long to go on.
+
+    Attributes:
+        max_s: Begin no round after so many seconds, once each probe has ``FEWEST_ROUNDS``.
+        max_rounds: Most rounds.
+        tight: Share of the median that half its interval may be, to be done with a probe.
+    """
+
+    max_s: float = math.inf
+    max_rounds: int = MOST_ROUNDS
+    tight: float = TIGHT
+
+
+NO_LIMITS = Limits()
+
+
+class Line(NamedTuple):
+    """One probe in one round.
+
+    Attributes:
+        probe: Its ``arch_id``.
+        round: From 0.
+        ms: Workload -> milliseconds.
+        anchor_ms: What a token of the anchor took beside it.
+        throttled: The device said that it throttles.
+        others_cpu_share: Of all cores, used by other processes meanwhile.
+        energy_mj: Workload -> millijoules of one call; empty where no rail is known.
+        peak_rss_bytes: Of this process, so far.
+    """
+
+    probe: str
+    round: int
+    ms: Dict[str, float]
+    anchor_ms: float
+    throttled: bool = False
+    others_cpu_share: Optional[float] = None
+    energy_mj: Dict[str, float] = {}
+    peak_rss_bytes: Optional[int] = None
+
+
+class Header(NamedTuple):
+    """The journal's first line: what its other lines belong to."""
+
+    schema: str
+    begun: str
+    probes: Dict[str, Any]
+    setting: Setting
+    device: DeviceInfo
+
+
+class Journal:
+    """The lines of a measurement, on disk.
+
+    Args:
+        folder: Is made if it is not there.
+        header: What is being measured.
+
+    Raises:
+        UsageError: The folder holds a measurement of something else.
+        FormatError: A line is damaged.
+    """
+
+    def __init__(self, folder: str, header: Header):
+        os.makedirs(folder, exist_ok=True)
+        self.path = os.path.join(folder, JOURNAL)
+        self.header, self.lines = header, []  # type: Header, List[Line]
+        if os.path.isfile(self.path):
+            self._take_up()
+        if not os.path.isfile(self.path) or not os.path.getsize(self.path):
+            self._append(jsonio.encode(header))
+
+    def add(self, line: Line) -> None:
+        """Keep a line; it is on the disk when this returns."""
+        self._append(jsonio.encode(line))
+        self.lines.append(line)
+
+    def _append(self, document: Any) -> None:
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(document, sort_keys=True) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _take_up(self) -> None:
+        """Read what is there; a last line that was cut off is dropped."""
+        with open(self.path, "rb") as stream:
+            data = stream.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            jsonio.write_bytes_atomic(self.path, whole)
+        documents = [_parsed(text, self.path, i) for i, text in enumerate(whole.splitlines())]
+        if not documents:
+            return
+        found = jsonio.decode(Header, documents[0], self.path, "line 1")
+        _refuse_another(found, self.header, self.path)
+        self.header = found
+        self.lines = [
+            jsonio.decode(Line, document, self.path, "line {}".format(i + 2))
+            for i, document in enumerate(documents[1:])
+        ]
+
+
+def measure(
+    probes: ProbeSet,
+    folder: str,
+    journal_folder: str,
+    open_session: OpenSession,
+    threads: int,
+    limits: Limits = NO_LIMITS,
+    on_note: Note = lambda text: None,
+) -> LatencyTable:
+    """Time all probes; goes on with what an earlier call left.
+
+    Args:
+        probes: Which.
+        folder: Where their bundles lie.
+        journal_folder: Where rounds are kept.
+        open_session: Makes a session of a bundle, as for any other.
+        threads: CPU threads that it uses.
+        limits: How long.
+        on_note: Told what is being timed.
+
+    Raises:
+        UsageError: The journal is of another measurement.
+        FormatError: A bundle is missing or damaged.
+        StoppedError: Interrupted; the journal has all that was finished.
+    """
+    anchor = open_session(Bundle.open(probe_folder(folder, probes.anchor)))
+    try:
+        setting = _setting(probes, anchor.backend, threads)
+        header = Header(SCHEMA, _now(), jsonio.encode(probes), setting, device_info())
+        journal = Journal(journal_folder, header)
+        run = _Run(probes, folder, open_session, anchor, journal, limits, on_note)
+        before = snapshot()
+        run.rounds()
+        conditions = conditions_between(before, snapshot(), journal.header.device.n_cores)
+        return table_of(probes, journal, conditions)
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; what was timed is kept in '{}'.".format(journal_folder))
+    finally:
+        anchor.close()
+
+
+def table_of(probes: ProbeSet, journal: Journal, conditions: Conditions) -> LatencyTable:
+    """The table of a journal's lines, each sample at the anchor's usual speed."""
+    lines, header = journal.lines, journal.header
+    usual_ms = percentile(sorted(line.anchor_ms for line in lines), 50)
+    by_row = {}  # type: Dict[Any, List[Line]]
+    for line in sorted(lines, key=lambda each: each.round):
+        for label in line.ms:
+            by_row.setdefault((line.probe, label), []).append(line)
+    return LatencyTable(
+        space=probes.space,
+        seed=probes.seed,
+        provenance=MEASURED,
+        made_by="merino-edge {}".format(__version__),
+        begun=header.begun,
+        setting=header.setting,
+        device=header.device,
+        conditions=conditions,
+        anchor=probes.anchor,
+        anchor_ms=usual_ms,
+        architectures=probes.architectures,
+        roles=probes.roles,
+        rows=[_row(key, by_row[key], usual_ms) for key in sorted(by_row)],
+    )
+
+
+def _row(key: Any, lines: List[Line], usual_ms: float) -> LatencyRow:
+    probe, label = key
+    samples = [line.ms[label] * usual_ms / line.anchor_ms for line in lines]
+    energies = [line.energy_mj[label] for line in lines if label in line.energy_mj]
+    peaks = [line.peak_rss_bytes for line in lines if line.peak_rss_bytes is not None]
+    return LatencyRow(
+        architecture=probe,
+        workload=label,
+        samples_ms=[round(ms, 6) for ms in samples],
+        raw_ms=[round(line.ms[label], 6) for line in lines],
+        rounds=[line.round for line in lines],
+        throttled=any(line.throttled for line in lines),
+        energy_mj=percentile(sorted(energies), 50) if energies else None,
+        peak_rss_bytes=max(peaks) if peaks else None,
+    )
+
+
+class _Run:
+    """One measurement that is going on."""
+
+    def __init__(
+        self,
+        probes: ProbeSet,
+        folder: str,
+        open_session: OpenSession,
+        anchor: GenerationSession,
+        journal: Journal,
+        limits: Limits,
+        note: Note,
+    ):
+        self._probes, self._folder, self._open = probes, folder, open_session
+        self._journal, self._limits, self._note = journal, limits, note
+        self._anchor = _Anchor(anchor, probes)
+        self._begun = time.perf_counter()
+
+    def rounds(self) -> None:
+        """All rounds that are still to be done."""
+        self._note("warming up until the clocks settle")
+        self._anchor.settle()
+        for index in range(self._limits.max_rounds):
+            names = self._due(index)
+            for place, name in enumerate(names):
+                self._note("round {}, probe {} of {}".format(index + 1, place + 1, len(names)))
+                self._journal.add(self._line(name, index))
+            if self._out_of_time(index) or (not names and index >= FEWEST_ROUNDS):
+                return
+
+    def _out_of_time(self, index: int) -> bool:
+        late = time.perf_counter() - self._begun > self._limits.max_s
+        return late and index + 1 >= FEWEST_ROUNDS
+
+    def _due(self, index: int) -> List[str]:
+        """Probes of a round in its order: not yet timed in it, and not known well enough."""
+        names = sorted(self._probes.architectures)
+        np.random.RandomState(self._probes.seed + index).shuffle(names)
+        lines = self._journal.lines
+        done = {line.probe for line in lines if line.round == index}
+        before = [line for line in lines if line.round < index]
+        if index >= FEWEST_ROUNDS:
+            done |= {name for name in names if _is_tight(name, before, self._limits.tight)}
+        return [name for name in names if name not in done]
+
+    def _line(self, name: str, index: int) -> Line:
+        before, anchors = snapshot(), [self._anchor.look()]
+        session = self._open(Bundle.open(probe_folder(self._folder, name)))
+        try:
+            found = {}  # type: Dict[str, float]
+            for length in self._probes.lengths:
+                found.update(time_length(session, length, self._probes.seed))
+        finally:
+            session.close()
+        anchors.append(self._anchor.look())
+        return Line(
+            probe=name,
+            round=index,
+            ms=found,
+            anchor_ms=sum(anchors) / len(anchors),
+            others_cpu_share=others_cpu_share(before, snapshot()),
+            peak_rss_bytes=peak_rss_bytes(),
+        )
+
+
+class _Anchor:
+    """The probe that everything is timed beside."""
+
+    def __init__(self, session: GenerationSession, probes: ProbeSet):
+        self._session, self._n_tokens = session, BURST
+        self._length, self._seed = probes.lengths[0], probes.seed
+        step_ms = self._once()
+        self._n_tokens = max(BURST, min(session.context_len // 2, int(1e3 * _ANCHOR_S / step_ms)))
+
+    def look(self) -> float:
+        """Milliseconds of one of its tokens, now."""
+        return self._once()
+
+    def settle(self) -> None:
+        """Go on until two looks agree, or for ``MOST_WARM_UP_S``."""
+        end = time.perf_counter() + MOST_WARM_UP_S
+        last = self._once()
+        while time.perf_counter() < end:
+            now = self._once()
+            if abs(now / last - 1.0) < SETTLED:
+                return
+            last = now
+
+    def _once(self) -> float:
+        return float(np.median(_steps_ms(self._session, 0, self._n_tokens, self._seed)))
+
+
+def time_length(session: GenerationSession, length: int, seed: int) -> Dict[str, float]:
+    """A prompt and the tokens after it, as often as makes a sample of some length.
+
+    Args:
+        session: Is reset.
+        length: Tokens in the cache at the middle of the burst.
+        seed: Of the token ids.
+
+    Returns:
+        Workload -> milliseconds: medians of the prompts and of all tokens.
+    """
+    prompt, prompts, steps = prompt_len(length), [], []  # type: int, List[float], List[float]
+    begun = time.perf_counter()
+    while not prompts or (time.perf_counter() - begun < _LEAST_S and len(prompts) < _MOST_REPEATS):
+        session.reset()
+        ids = _ids(session, prompt, seed)
+        start = time.perf_counter()
+        session.prefill(ids)
+        prompts.append(1e3 * (time.perf_counter() - start))
+        steps += _steps_ms(session, prompt, BURST, seed)
+    return {
+        Workload(PREFILL, prompt).label: float(np.median(prompts)),
+        Workload(DECODE, length).label: float(np.median(steps)),
+    }
+
+
+def _steps_ms(session: GenerationSession, past: int, n_tokens: int, seed: int) -> List[float]:
+    """Milliseconds of single tokens; from a reset if there is to be no past."""
+    if not past:
+        session.reset()
+    found = []
+    for token in _ids(session, n_tokens, seed).tolist():
+        start = time.perf_counter()
+        session.step(token)
+        found.append(1e3 * (time.perf_counter() - start))
+    return found
+
+
+def _ids(session: GenerationSession, n: int, seed: int) -> np.ndarray:
+    return np.random.RandomState(seed).randint(0, session.backend.vocab_size, n)
+
+
+def _is_tight(name: str, lines: List[Line], tight: float) -> bool:
+    """Whether every workload of a probe is known well enough."""
+    mine = [line for line in lines if line.probe == name]
+    if len(mine) < FEWEST_ROUNDS:
+        return False
+    return all(
+        relative_half_interval([line.ms[label] / line.anchor_ms for line in mine]) <= tight
+        for label in mine[0].ms
+    )
+
+
+def relative_half_interval(samples: List[float]) -> float:
+    """Half the 95 % interval of the samples' median, as a share of it; by their logarithms.
+
+    The spread is taken from the quartiles, so that one interrupted sample does not count, and a
+    median's error is 1.25 times that of a mean.
+    """
+    logs = sorted(math.log(sample) for sample in samples)
+    spread = (percentile(logs, 75) - percentile(logs, 25)) / 1.349
+    return 1.2533 * t95(len(logs) - 1) * spread / math.sqrt(len(logs))
+
+
+def _setting(probes: ProbeSet, backend: Backend, threads: int) -> Setting:
+    return Setting(
+        target=probes.target,
+        backend=backend.name,
+        engine=backend.description,
+        precision=probes.precision,
+        threads=threads,
+        context_len=probes.context_len,
+        power_mode=power_mode("/"),
+    )
+
+
+def _parsed(text: bytes, path: str, index: int) -> Any:
+    try:
+        return json.loads(text.decode("utf-8"))
+    except ValueError as error:
+        raise FormatError(
+            "line {} is not JSON: {}.".format(index + 1, error),
+            path,
+            hint="delete the folder to begin anew.",
+        )
+
+
+def _refuse_another(found: Header, mine: Header, path: str) -> None:
+    """A journal goes on only with the same probes, on the same device, in the same setting."""
+    pairs = [
+        ("probes", found.probes, mine.probes),
+        ("setting", found.setting, mine.setting),
+        ("device", found.device.model, mine.device.model),
+        ("processor", found.device.cpu, mine.device.cpu),
+    ]
+    different = [name for name, one, other in pairs if one != other]
+    if different:
+        raise UsageError(
+            "'{}' belongs to another measurement: its {} {} not this one's.".format(
+                path, " and ".join(different), "is" if len(different) == 1 else "are"
+            ),
+            hint="measure as before, or begin anew with --force.",
+        )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
