@@ -80,8 +80,18 @@ def _costs(result: Any) -> str:
             budget.max_memory_bytes,
             human_bytes,
         ),
-        _row("latency per token" + basis, cost.latency_ms, budget.max_latency_ms, _ms),
-        _row("latency of the prompt" + basis, cost.prefill_ms, budget.max_prefill_ms, _ms),
+        _time_row(
+            "latency per token" + basis,
+            cost.latency_ms,
+            cost.latency_high_ms,
+            budget.max_latency_ms,
+        ),
+        _time_row(
+            "latency of the prompt" + basis,
+            cost.prefill_ms,
+            cost.prefill_high_ms,
+            budget.max_prefill_ms,
+        ),
         _row(
             "energy per token (predicted: power limit x latency)",
             cost.energy_mj_per_token,
@@ -108,6 +118,38 @@ def _row(name: str, value: Optional[float], limit: Optional[float], show: Any) -
     used = "" if limit is None or value is None else "{:.1f} %".format(100.0 * value / limit)
     shown = ["-" if number is None else show(number) for number in (value, limit)]
     return [name] + shown + [used]
+
+
+def _time_row(
+    name: str, value: Optional[float], high: Optional[float], limit: Optional[float]
+) -> Sequence[str]:
+    """A time; where an interval is stated, its upper end is what the limit binds."""
+    if value is None or high is None or high == value:
+        return _row(name, value, limit, _ms)
+    row = list(_row(name, high, limit, _ms))
+    row[1] = "{:.3f} ms, at most {:.3f}".format(value, high)
+    return row
+
+
+def table_words(table: Any) -> List[str]:
+    """What a table of latencies is worth: where it was measured, and how it was judged."""
+    lines = ["latencies {} on {}".format(table.provenance, table.name)]
+    if not table.validation:
+        lines.append("the table was not judged by decoders that were held out")
+    for phase, found in table.validation.items():
+        lines.append(
+            "  {}: on {} decoders that were not fitted, mean error {:.1f} %, {:.0f} % within 10 %, "
+            "rank tau {:.3f}; {:.0f} % inside the stated {:.0f} % interval".format(
+                phase,
+                found.n_architectures,
+                100 * found.mape,
+                100 * found.within_10,
+                found.kendall_tau,
+                100 * found.coverage,
+                100 * found.level,
+            )
+        )
+    return lines
 
 
 def entropy_words(score: Any, config: Any) -> str:

@@ -92,6 +92,8 @@ class PartCost(NamedTuple):
     decode_flops: float
     decode_ms: float
     prefill_ms: float
+    decode_spill_ms: float
+    prefill_spill_ms: float
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,7 @@ class Pricing:
             kv_bytes=counting.layer_kv_values(a.blocks[index]) * target.bytes_per_value,
             prefill_flops=2.0 * self._layer_macs(a, index),
             decode_flops=one.flops,
-            decode_ms=self._decode_ms(one),
-            prefill_ms=self._prefill_ms(prompt),
+            **self._times(one, prompt),
         )
 
     def _layer_macs(self, a: Architecture, index: int) -> int:
@@ -141,15 +142,14 @@ class Pricing:
         size = d_in * d_out
         one = joint_part(d_in, d_out, 1)
         prompt = joint_part(d_in, d_out, self.at.longest_prompt)
-        times = self._decode_ms(one), self._prefill_ms(prompt)
-        return PartCost(size, 0.0, 2.0 * self.at.prompt_len * size, one.flops, *times)
+        flops = 2.0 * self.at.prompt_len * size
+        return PartCost(size, 0.0, flops, one.flops, **self._times(one, prompt))
 
     def ends(self, a: Architecture) -> PartCost:
         """Embeddings, positions, final norm and head; the paper's FLOPs leave the head out."""
         head, prompt = head_part(a, 1), head_part(a, self.at.longest_prompt)
         n_params = _params_under(a, "embed.", "pos_embed.", "final_norm.", "head")
-        times = self._decode_ms(head), self._prefill_ms(prompt)
-        return PartCost(n_params, 0.0, 0.0, head.flops, *times)
+        return PartCost(n_params, 0.0, 0.0, head.flops, **self._times(head, prompt))
 
     def activation_bytes(self, a: Architecture, index: int) -> int:
         """Of one application of a block to the longest prompt, at its widest point."""
@@ -160,10 +160,12 @@ class Pricing:
     def rates(self) -> dict[str, np.ndarray]:
         """The known costs that a budget can limit, as weights on the fields of ``PartCost``.
 
-        The activations, the one term that is no sum, are missing from the memory.
+        Arrays of shape (rows, fields). A cost is the largest of its rows: most have one, a latency
+        has a second where spilling a cache is a matter of the whole. The activations, the one term
+        that is no sum, are missing from the memory.
         """
         target, per_token = self.target, self.at.tokens_per_reference
-        rates = {
+        rates: dict[str, dict[str, float]] = {
             "n_params": {"n_params": 1.0},
             "prefill_flops": {"prefill_flops": 1.0},
             "decode_flops_per_token": {"decode_flops": per_token},
@@ -180,10 +182,15 @@ class Pricing:
             rates["prefill_high_ms"] = {"prefill_ms": self.latency.prefill_spread}
         if self.latency.knows_decode and target.power_w is not None:
             rates["energy_mj_per_token"] = {"decode_ms": target.power_w * per_token}
-        return {
-            cost: np.array([row.get(field, 0.0) for field in PartCost._fields])
-            for cost, row in rates.items()
-        }
+        return {cost: np.array(self._rows(weights)) for cost, weights in rates.items()}
+
+    def _rows(self, weights: dict[str, float]) -> list[list[float]]:
+        """Of a cost that a field weighs on, and the same with its spill."""
+        rows = [weights]
+        if self.latency.spills and any(field.endswith("_ms") for field in weights):
+            spills = {field.replace("_ms", "_spill_ms"): w for field, w in weights.items()}
+            rows.append(weights | spills)
+        return [[row.get(field, 0.0) for field in PartCost._fields] for row in rows]
 
     def costs(self, totals: np.ndarray, activation_bytes: Any) -> dict[str, Any]:
         """The known costs of sums of parts.
@@ -192,7 +199,7 @@ class Pricing:
             totals: (..., fields of ``PartCost``), summed over the parts.
             activation_bytes: (...), the largest of the blocks.
         """
-        costs = {name: totals @ rates for name, rates in self.rates().items()}
+        costs = {name: (totals @ rows.T).max(axis=-1) for name, rows in self.rates().items()}
         weight_bytes = np.ceil(costs["n_params"] * self.target.bytes_per_weight)
         cache_bytes = costs["peak_memory_bytes"] - costs["n_params"] * self.target.bytes_per_weight
         costs["peak_memory_bytes"] = weight_bytes + np.round(cache_bytes) + activation_bytes
@@ -225,11 +232,16 @@ class Pricing:
             prefill_high_ms=_number(costs.get("prefill_high_ms")),
         )
 
-    def _decode_ms(self, part: Part) -> float:
-        return self.latency.part_ms(part) if self.latency.knows_decode else 0.0
-
-    def _prefill_ms(self, part: Part) -> float:
-        return self.latency.part_ms(part) if self.latency.knows_prefill else 0.0
+    def _times(self, one: Part, prompt: Part) -> dict[str, float]:
+        """Of a part that reads a token, and of the same that reads a prompt."""
+        latency = self.latency
+        decode, prefill = latency.knows_decode, latency.knows_prefill
+        return {
+            "decode_ms": latency.part_ms(one) if decode else 0.0,
+            "decode_spill_ms": latency.spill_ms(one) if decode else 0.0,
+            "prefill_ms": latency.part_ms(prompt) if prefill else 0.0,
+            "prefill_spill_ms": latency.spill_ms(prompt) if prefill else 0.0,
+        }
 
 
 def price(a: Architecture, target: Target, at: WorkPoint) -> CostReport:

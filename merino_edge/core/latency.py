@@ -1,8 +1,9 @@
 """From the parts of a decoder to milliseconds.
 
 The one idea: a call of the graph is a chain of parts (layers, joints, the head), and its latency
-is the sum of theirs. A ``LatencyModel`` knows the time of one part; where it gets it from, a
-formula or a table of measurements, is its own affair, and it says so in ``basis``.
+is the sum of theirs, and of what all of them together take beyond it where they no longer fit a
+cache: ``max(0, sum of spills)``. A ``LatencyModel`` knows both of one part; where it gets them
+from, a formula or a table of measurements, is its own affair, and it says so in ``basis``.
 
 The ``Roofline`` is the formula: a part takes at least as long as its arithmetic at the peak rate
 and at least as long as reading its weights and cache at the memory's bandwidth. It is a lower
@@ -50,6 +51,7 @@ class LatencyModel(Protocol):
         basis: Where its times come from: "roofline", or "table".
         knows_decode: It has times for one token.
         knows_prefill: It has times for a prompt.
+        spills: ``spill_ms`` is not always 0.
         decode_spread, prefill_spread: The upper end of the interval that it states, over the
             time; 1 for a model that states none.
     """
@@ -57,11 +59,15 @@ class LatencyModel(Protocol):
     basis: str
     knows_decode: bool
     knows_prefill: bool
+    spills: bool
     decode_spread: float
     prefill_spread: float
 
     def part_ms(self, part: Part) -> float:
         """Milliseconds; asked only for what it knows."""
+
+    def spill_ms(self, part: Part) -> float:
+        """What it adds where the whole does not fit; below zero for what still does."""
 
 
 class Roofline:
@@ -72,6 +78,7 @@ class Roofline:
     """
 
     basis = "roofline"
+    spills = False
     decode_spread = prefill_spread = 1.0
 
     def __init__(self, target: Target):
@@ -86,6 +93,10 @@ class Roofline:
         assert self._bandwidth is not None  # or it knows nothing
         compute_s = part.flops / self._peak_flops if self._peak_flops else 0.0
         return 1000.0 * max(compute_s, self._read_bytes(part) / self._bandwidth)
+
+    def spill_ms(self, part: Part) -> float:
+        """Nothing: the bandwidth is that of memory."""
+        return 0.0
 
     def _read_bytes(self, part: Part) -> float:
         """From memory; the target's cache decides whether weights stay between applications."""
@@ -124,18 +135,3 @@ def head_part(a: Architecture, q_len: int) -> Part:
     """One row of logits, with the projection back to the embedding's width, of a call."""
     macs = counting.head_macs(a)
     return Part("head", None, a.embed_dim, a.vocab_size, q_len, 0, 2.0 * macs, macs, 0, False)
-
-
-def parts_of(a: Architecture, q_len: int, kv_len: int) -> list[Part]:
-    """All parts of one call, each as often as it is executed.
-
-    Args:
-        a: The decoder.
-        q_len: Tokens that go in.
-        kv_len: Tokens attended to.
-    """
-    parts = [head_part(a, q_len)]
-    parts += [joint_part(d_in, d_out, q_len) for d_in, d_out in a.joints().values()]
-    for index, nth, _ in a.layers():
-        parts.append(layer_part(a, index, q_len, kv_len, again=nth > 0))
-    return parts

@@ -1,6 +1,6 @@
 """Which decoders to time, so that a few dozen tell the times of a space.
 
-The one idea: a model of latency is a handful of prices (``latency_fit.WORK``), so one is worth
+The one idea: a model of latency is a handful of prices (``latency_work.WORK``), so one is worth
 timing if it does its kinds of work in another mixture than those chosen before. From a few hundred
 drawn ones, with one block or all, small and large alike, the next one is always that which adds
 most to what the equations determine (greedy D-optimal design). Decoders that judge the model are
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from merino_edge.core import counting
-from merino_edge.core.latency_fit import FEWEST_DECODERS, total_work
+from merino_edge.core.latency_fit import FEWEST_DECODERS
+from merino_edge.core.latency_work import total_work
 from merino_edge.core.space import SearchSpace
 from merino_edge.errors import SpecError
 from merino_edge.formats.architecture import Architecture

@@ -146,7 +146,7 @@ class _Fields(NamedTuple):
     device: DeviceInfo
     conditions: Conditions
     anchor: str
-    anchor_ms: float
+    anchor_ms: Dict[str, float]
     architectures: Dict[str, Architecture]
     roles: Dict[str, str]
     rows: List[LatencyRow]
@@ -166,7 +166,7 @@ class LatencyTable(_Fields):
         device: The machine.
         conditions: Over the whole measurement.
         anchor: ``arch_id`` of the probe that was timed beside every other one.
-        anchor_ms: What a token of it took as a rule: the median of the whole measurement.
+        anchor_ms: Phase -> what it took as a rule: the median of the whole measurement.
         architectures: ``arch_id`` -> architecture.
         roles: ``arch_id`` -> "fit" or "held_out".
         rows: Sorted by architecture and workload.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from merino_edge.core import targets
-from merino_edge.core.latency_fit import validate
+from merino_edge.core.latency_check import validate
 from merino_edge.core.probe_design import N_FIT, N_HELD_OUT, choose, lengths_of, middling
 from merino_edge.core.space import SearchSpace
 from merino_edge.errors import FormatError, UnsupportedError, UsageError

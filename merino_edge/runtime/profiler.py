@@ -2,10 +2,10 @@
 
 The one idea: machines drift. Their clocks settle, neighbours come and go, and ten minutes later the
 same decoder is a fifth slower. So every probe is timed once a round, in an order that changes, and
-directly before and after it the *anchor*, one probe of middling size. A sample is what the probe
-took, divided by what the anchor took beside it; times what the anchor takes as a rule (the median
-of the whole run) it is milliseconds again. On a quiet board with locked clocks
-that changes nothing.
+directly before and after each of its workloads the *anchor*, one probe of middling size: a token
+beside tokens, a prompt beside prompts, for the two drift apart. A sample is what the probe took,
+divided by what the anchor took beside it; times what the anchor takes as a rule (the median of the
+whole run) it is milliseconds again. On a quiet board with locked clocks that changes nothing.
 
 Each probe of each round is one line of a journal, written and synced before the next begins. What
 was interrupted goes on with the first line that is missing. A probe whose every sample is known to
@@ -49,9 +49,9 @@ TIGHT = 0.01  # half the interval of the median, as a share of it: more rounds w
 FEWEST_ROUNDS, MOST_ROUNDS = 4, 40
 SETTLED = 0.02  # two looks at the anchor that differ by less: clocks have settled
 MOST_WARM_UP_S = 20.0
-_LEAST_S = 0.02  # of a sample: shorter ones are repeated
-_MOST_REPEATS = 12
-_ANCHOR_S = 0.015
+_LEAST_S = 0.025  # of a sample: shorter ones are repeated
+_MOST_REPEATS = 20
+_ANCHOR_S = 0.02
 
 Note = Callable[[str], None]
 OpenSession = Callable[[Bundle], GenerationSession]
@@ -81,7 +81,7 @@ class Line(NamedTuple):
         probe: Its ``arch_id``.
         round: From 0.
         ms: Workload -> milliseconds.
-        anchor_ms: What a token of the anchor took beside it.
+        beside_ms: Workload -> what the anchor took beside it, a token or its prompt.
         throttled: The device said that it throttles.
         others_cpu_share: Of all cores, used by other processes meanwhile.
         energy_mj: Workload -> millijoules of one call; empty where no rail is known.
@@ -91,11 +91,32 @@ class Line(NamedTuple):
     probe: str
     round: int
     ms: Dict[str, float]
-    anchor_ms: float
+    beside_ms: Dict[str, float]
     throttled: bool = False
     others_cpu_share: Optional[float] = None
     energy_mj: Dict[str, float] = {}
     peak_rss_bytes: Optional[int] = None
+
+
+class Timed(NamedTuple):
+    """What one workload took at the usual speed of a table's anchor.
+
+    Attributes:
+        ms: Median of the rounds.
+        half_ms: Half the 95 % interval of that median.
+        raw_ms: Median as the clock saw it.
+        n: Rounds.
+    """
+
+    ms: float
+    half_ms: float
+    raw_ms: float
+    n: int
+
+    @property
+    def high_ms(self) -> float:
+        """Upper end of the interval."""
+        return self.ms + self.half_ms
 
 
 class Header(NamedTuple):
@@ -203,7 +224,7 @@ def measure(
 def table_of(probes: ProbeSet, journal: Journal, conditions: Conditions) -> LatencyTable:
     """The table of a journal's lines, each sample at the anchor's usual speed."""
     lines, header = journal.lines, journal.header
-    usual_ms = percentile(sorted(line.anchor_ms for line in lines), 50)
+    usual_ms = _usual_ms(lines)
     by_row = {}  # type: Dict[Any, List[Line]]
     for line in sorted(lines, key=lambda each: each.round):
         for label in line.ms:
@@ -225,9 +246,19 @@ def table_of(probes: ProbeSet, journal: Journal, conditions: Conditions) -> Late
     )
 
 
-def _row(key: Any, lines: List[Line], usual_ms: float) -> LatencyRow:
+def _usual_ms(lines: List[Line]) -> Dict[str, float]:
+    """Phase -> what the anchor took as a rule."""
+    seen = {}  # type: Dict[str, List[float]]
+    for line in lines:
+        for label, ms in line.beside_ms.items():
+            seen.setdefault(Workload.of_label(label).phase, []).append(ms)
+    return {phase: percentile(sorted(found), 50) for phase, found in seen.items()}
+
+
+def _row(key: Any, lines: List[Line], usual_ms: Dict[str, float]) -> LatencyRow:
     probe, label = key
-    samples = [line.ms[label] * usual_ms / line.anchor_ms for line in lines]
+    usual = usual_ms[Workload.of_label(label).phase]
+    samples = [line.ms[label] * usual / line.beside_ms[label] for line in lines]
     energies = [line.energy_mj[label] for line in lines if label in line.energy_mj]
     peaks = [line.peak_rss_bytes for line in lines if line.peak_rss_bytes is not None]
     return LatencyRow(
@@ -257,7 +288,7 @@ class _Run:
     ):
         self._probes, self._folder, self._open = probes, folder, open_session
         self._journal, self._limits, self._note = journal, limits, note
-        self._anchor = _Anchor(anchor, probes)
+        self._anchor = _Anchor(anchor, probes.seed)
         self._begun = time.perf_counter()
 
     def rounds(self) -> None:
@@ -288,20 +319,18 @@ class _Run:
         return [name for name in names if name not in done]
 
     def _line(self, name: str, index: int) -> Line:
-        before, anchors = snapshot(), [self._anchor.look()]
-        session = self._open(Bundle.open(probe_folder(self._folder, name)))
-        try:
-            found = {}  # type: Dict[str, float]
+        before = snapshot()
+        found, beside = {}, {}  # type: Dict[str, float], Dict[str, float]
+        with self._open(Bundle.open(probe_folder(self._folder, name))) as session:
             for length in self._probes.lengths:
-                found.update(time_length(session, length, self._probes.seed))
-        finally:
-            session.close()
-        anchors.append(self._anchor.look())
+                ms, anchor_ms = self._anchor.beside(session, length)
+                found.update(ms)
+                beside.update(anchor_ms)
         return Line(
             probe=name,
             round=index,
             ms=found,
-            anchor_ms=sum(anchors) / len(anchors),
+            beside_ms=beside,
             others_cpu_share=others_cpu_share(before, snapshot()),
             peak_rss_bytes=peak_rss_bytes(),
         )
@@ -310,28 +339,66 @@ class _Run:
 class _Anchor:
     """The probe that everything is timed beside."""
 
-    def __init__(self, session: GenerationSession, probes: ProbeSet):
-        self._session, self._n_tokens = session, BURST
-        self._length, self._seed = probes.lengths[0], probes.seed
-        step_ms = self._once()
-        self._n_tokens = max(BURST, min(session.context_len // 2, int(1e3 * _ANCHOR_S / step_ms)))
+    def __init__(self, session: GenerationSession, seed: int):
+        self._session, self._seed = session, seed
+        self._ids = _ids(session, session.context_len // 2, seed)
+        self._last = self.look()
 
-    def look(self) -> float:
-        """Milliseconds of one of its tokens, now."""
-        return self._once()
+    def look(self) -> Dict[str, float]:
+        """Phase -> milliseconds of one of its prompts and one of its tokens, now."""
+        self._last = _bursts(self._session, self._ids, BURST, self._seed, _ANCHOR_S)
+        return self._last
 
     def settle(self) -> None:
         """Go on until two looks agree, or for ``MOST_WARM_UP_S``."""
         end = time.perf_counter() + MOST_WARM_UP_S
-        last = self._once()
         while time.perf_counter() < end:
-            now = self._once()
-            if abs(now / last - 1.0) < SETTLED:
+            before = self._last
+            if all(abs(ms / before[phase] - 1.0) < SETTLED for phase, ms in self.look().items()):
                 return
-            last = now
 
-    def _once(self) -> float:
-        return float(np.median(_steps_ms(self._session, 0, self._n_tokens, self._seed)))
+    def beside(self, session: GenerationSession, length: int) -> Any:
+        """Time a session at a length, between two looks.
+
+        Returns:
+            Workload -> its milliseconds, and workload -> the anchor's of the same phase.
+        """
+        before = self._last
+        found = time_length(session, length, self._seed)
+        after = self.look()
+        phases = {label: Workload.of_label(label).phase for label in found}
+        return found, {n: (before[p] + after[p]) / 2.0 for n, p in phases.items()}
+
+
+def time_beside(
+    bundle: Bundle,
+    anchor: Bundle,
+    table: LatencyTable,
+    workload: Workload,
+    open_session: OpenSession,
+    n_rounds: int,
+) -> Timed:
+    """Time one decoder at one workload, as the rows of a table were timed.
+
+    Args:
+        bundle: The decoder.
+        anchor: The table's.
+        table: Says what the anchor takes as a rule.
+        workload: A token.
+        open_session: Makes sessions, in the table's setting.
+        n_rounds: Looks.
+    """
+    ratios, raw = [], []  # type: List[float], List[float]
+    with open_session(anchor) as beside, open_session(bundle) as session:
+        looks = _Anchor(beside, table.seed)
+        looks.settle()
+        for _ in range(n_rounds):
+            ms, anchor_ms = looks.beside(session, workload.length)
+            raw.append(ms[workload.label])
+            ratios.append(raw[-1] / anchor_ms[workload.label])
+    ms = table.anchor_ms[workload.phase] * percentile(sorted(ratios), 50)
+    half = ms * relative_half_interval(ratios)
+    return Timed(ms, half, percentile(sorted(raw), 50), n_rounds)
 
 
 def time_length(session: GenerationSession, length: int, seed: int) -> Dict[str, float]:
@@ -345,25 +412,29 @@ def time_length(session: GenerationSession, length: int, seed: int) -> Dict[str,
     Returns:
         Workload -> milliseconds: medians of the prompts and of all tokens.
     """
-    prompt, prompts, steps = prompt_len(length), [], []  # type: int, List[float], List[float]
+    prompt = prompt_len(length)
+    found = _bursts(session, _ids(session, prompt, seed), BURST, seed, _LEAST_S)
+    names = {PREFILL: Workload(PREFILL, prompt).label, DECODE: Workload(DECODE, length).label}
+    return {names[phase]: ms for phase, ms in found.items()}
+
+
+def _bursts(
+    session: GenerationSession, ids: np.ndarray, n_tokens: int, seed: int, least_s: float
+) -> Dict[str, float]:
+    """Phase -> median milliseconds, of prompts and the tokens after each, for some time."""
+    prompts, steps = [], []  # type: List[float], List[float]
     begun = time.perf_counter()
-    while not prompts or (time.perf_counter() - begun < _LEAST_S and len(prompts) < _MOST_REPEATS):
+    while not prompts or (time.perf_counter() - begun < least_s and len(prompts) < _MOST_REPEATS):
         session.reset()
-        ids = _ids(session, prompt, seed)
         start = time.perf_counter()
         session.prefill(ids)
         prompts.append(1e3 * (time.perf_counter() - start))
-        steps += _steps_ms(session, prompt, BURST, seed)
-    return {
-        Workload(PREFILL, prompt).label: float(np.median(prompts)),
-        Workload(DECODE, length).label: float(np.median(steps)),
-    }
+        steps += _steps_ms(session, n_tokens, seed)
+    return {PREFILL: float(np.median(prompts)), DECODE: float(np.median(steps))}
 
 
-def _steps_ms(session: GenerationSession, past: int, n_tokens: int, seed: int) -> List[float]:
-    """Milliseconds of single tokens; from a reset if there is to be no past."""
-    if not past:
-        session.reset()
+def _steps_ms(session: GenerationSession, n_tokens: int, seed: int) -> List[float]:
+    """Milliseconds of single tokens."""
     found = []
     for token in _ids(session, n_tokens, seed).tolist():
         start = time.perf_counter()
@@ -382,7 +453,7 @@ def _is_tight(name: str, lines: List[Line], tight: float) -> bool:
     if len(mine) < FEWEST_ROUNDS:
         return False
     return all(
-        relative_half_interval([line.ms[label] / line.anchor_ms for line in mine]) <= tight
+        relative_half_interval([line.ms[label] / line.beside_ms[label] for line in mine]) <= tight
         for label in mine[0].ms
     )
 

@@ -9,7 +9,7 @@ from merino_edge.search.objectives import ENTROPY, OBJECTIVES
 
 _DEFAULT_ENTROPY = EntropyConfig()
 METHODS = ("evolution", "exact")
-AXES = tuple(limit.cost for limit in LIMITS)
+AXES = tuple(limit.shown for limit in LIMITS)
 
 
 @dataclass(frozen=True)

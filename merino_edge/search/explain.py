@@ -45,16 +45,19 @@ def neighbours(genome: np.ndarray, problem: Problem) -> tuple[Neighbour, ...]:
 def part_shares(best: Candidate, pricing: Pricing) -> tuple[PartShare, ...]:
     """What blocks, joints and ends contribute; the shares add up to the whole."""
     a = best.architecture
-    shares = []
+    parts = {}
     for index, (block, entropy) in enumerate(zip(a.blocks, best.entropy.per_block, strict=True)):
         first, again = (np.array(part) for part in pricing.block(a, index))
-        shares.append(
-            _share(f"block {index + 1}", entropy, first + (block.depth - 1) * again, pricing)
-        )
+        parts[f"block {index + 1}"] = entropy, first + (block.depth - 1) * again
     if a.joints():
-        shares.append(_share("joints", 0.0, _joints(a, pricing), pricing))
-    shares.append(_share("embedding and head", 0.0, np.array(pricing.ends(a)), pricing))
-    return tuple(shares)
+        parts["joints"] = 0.0, _joints(a, pricing)
+    parts["embedding and head"] = 0.0, np.array(pricing.ends(a))
+    rows = pricing.rates().get("latency_ms")
+    binding = None
+    if rows is not None:
+        whole = np.sum([cost for _, cost in parts.values()], axis=0)
+        binding = rows[int(np.argmax(rows @ whole))]
+    return tuple(_share(name, *part, binding) for name, part in parts.items())
 
 
 def _joints(a: Architecture, pricing: Pricing) -> np.ndarray:
@@ -63,13 +66,12 @@ def _joints(a: Architecture, pricing: Pricing) -> np.ndarray:
     return total
 
 
-def _share(name: str, entropy: float, cost: np.ndarray, pricing: Pricing) -> PartShare:
+def _share(name: str, entropy: float, cost: np.ndarray, latency: np.ndarray | None) -> PartShare:
     fields = dict(zip(PartCost._fields, cost.tolist(), strict=True))
-    known = {name: float(cost @ rates) for name, rates in pricing.rates().items()}
     return PartShare(
         name=name,
         entropy=entropy,
         n_params=round(fields["n_params"]),
         prefill_flops=round(fields["prefill_flops"]),
-        latency_ms=known.get("latency_ms"),
+        latency_ms=None if latency is None else float(cost @ latency),
     )

@@ -8,7 +8,6 @@ point that costs more and gives no more is left out.
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
@@ -36,21 +35,21 @@ def trace_front(
     """
     assert config.front is not None
     axis, highest = config.front, getattr(best.cost, config.front)
+    limited = next(limit for limit in LIMITS if limit.shown == axis)
+    upper_end = getattr(best.cost, limited.cost) / highest  # of an interval, over its middle
     lowest = getattr(problem.candidate(problem.space.smallest()).cost, axis)
     points = []
     for limit in np.geomspace(lowest, highest, config.front_points)[:-1].tolist():
-        points.append(_point(limit, axis, problem, config))
+        budget = replace(problem.budget, **{limited.field: limit * upper_end})
+        points.append(_point(limit, replace(problem, budget=budget), config))
         on_point(len(points), points[-1].candidate.entropy.total)
     points.append(FrontPoint(float(highest), best, None))
     return Front(axis, _not_beaten(points, axis))
 
 
-def _point(limit: float, axis: str, problem: Problem, config: SearchConfig) -> FrontPoint:
-    """The best under one limit on the axis."""
-    field = next(item.field for item in LIMITS if item.cost == axis)
-    limits: dict[str, Any] = {field: limit}
-    budget = replace(problem.budget, **limits)
-    problem = replace(problem, budget=budget)
+def _point(limit: float, problem: Problem, config: SearchConfig) -> FrontPoint:
+    """The best under one limit on the axis, which the problem's budget has already."""
+    budget = problem.budget
     candidates = max(config.candidates // config.front_points, 20 * config.population)
     evolution = Evolution(problem.space, replace(config, candidates=candidates))
     while not evolution.done:

@@ -13,6 +13,7 @@ import numpy as np
 
 from merino_edge.core.budget import Budget
 from merino_edge.core.cost import Pricing, WorkPoint
+from merino_edge.core.latency import LatencyModel, Roofline
 from merino_edge.core.space import SearchSpace
 from merino_edge.core.targets import Target
 from merino_edge.errors import BudgetError, SpecError
@@ -50,6 +51,7 @@ def pose(
     budget: Budget,
     config: SearchConfig,
     target: Target,
+    latency: LatencyModel | None = None,
     objective: Objective | None = None,
 ) -> tuple[Problem, ...]:
     """One problem for each vocabulary of the space.
@@ -62,10 +64,11 @@ def pose(
         SpecError: A limit, or the front, is on something that cannot be predicted for the target.
     """
     _refuse_the_unbounded(budget)
-    _refuse_the_unknown(config, target)
+    latency = latency or Roofline(target)
+    _refuse_the_unknown(config, target, latency)
     problems = []
     for member, tokens in space.alternatives():
-        pricing = Pricing.by_roofline(target, _work_point(space, tokens))
+        pricing = Pricing(target, _work_point(space, tokens), latency)
         tables = Tables.build(member, pricing, config.entropy)
         problems.append(Problem(tables, budget, objective or OBJECTIVES[config.objective]))
     _refuse_the_impossible(problems)
@@ -93,8 +96,8 @@ def _refuse_the_unbounded(budget: Budget) -> None:
     )
 
 
-def _refuse_the_unknown(config: SearchConfig, target: Target) -> None:
-    known = Pricing.by_roofline(target, WorkPoint()).rates()
+def _refuse_the_unknown(config: SearchConfig, target: Target, latency: LatencyModel) -> None:
+    known = Pricing(target, WorkPoint(), latency).rates()
     if config.front is not None and config.front not in known:
         raise SpecError(
             f"front is {config.front!r}, which cannot be predicted for '{target.name}'.",

@@ -21,6 +21,7 @@ from itertools import combinations_with_replacement, product
 import numpy as np
 
 from merino_edge.core.budget import LIMITS, Budget
+from merino_edge.core.cost import Pricing
 from merino_edge.core.entropy import effectiveness
 from merino_edge.core.space import WIDTH, SearchSpace
 from merino_edge.errors import SpecError
@@ -89,9 +90,14 @@ def relax(genome: np.ndarray, total: float, tables: Tables, budget: Budget) -> R
 
 def _limits(tables: Tables, budget: Budget) -> np.ndarray:
     """(K, C): each limited cost as weights on the parts' prices, in units of its limit."""
-    rates = tables.pricing.rates()
+    return np.concatenate([rows / bound for _, rows, bound in _limited(tables.pricing, budget)])
+
+
+def _limited(pricing: Pricing, budget: Budget) -> list[tuple[str, np.ndarray, float]]:
+    """Name, rows and limit of each limited cost; of several rows all must keep it."""
+    rates = pricing.rates()
     limits = [(limit.cost, getattr(budget, limit.field)) for limit in LIMITS]
-    return np.array([rates[cost] / bound for cost, bound in limits if bound is not None])
+    return [(cost, rates[cost], bound) for cost, bound in limits if bound is not None]
 
 
 def _fixed_costs(
@@ -107,8 +113,8 @@ def _fixed_costs(
 def _activations(chains: np.ndarray, tables: Tables, budget: Budget) -> np.ndarray:
     """(n, K): the least activations of a chain, in parts of the limit on memory."""
     least = tables.activation_bytes.min(axis=1)[chains].max(axis=1)
-    limits = [(limit.cost, getattr(budget, limit.field)) for limit in LIMITS]
-    is_memory = [cost == "peak_memory_bytes" for cost, bound in limits if bound is not None]
+    limited = _limited(tables.pricing, budget)
+    is_memory = [cost == "peak_memory_bytes" for cost, rows, _ in limited for _ in rows]
     return np.outer(least / (budget.max_memory_bytes or np.inf), is_memory)
 
 
@@ -119,9 +125,10 @@ def _prices(n_limits: int) -> np.ndarray:
     return np.array(list(product(steps, repeat=n_limits)))
 
 
-def n_operations(space: SearchSpace, budget: Budget) -> int:
+def n_operations(tables: Tables, budget: Budget) -> int:
     """About how many elementary steps ``relax`` takes; a second is some 900 million."""
-    n_limits = sum(getattr(budget, limit.field) is not None for limit in LIMITS)
+    space = tables.space
+    n_limits = sum(len(rows) for _, rows, _ in _limited(tables.pricing, budget))
     n_steps = space.n_blocks * len(space.depths) * (space.n_blocks * space.depths[-1] + 1)
     return space.n_chains * len(_prices(n_limits)) * n_steps
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from merino_edge.core.budget import Budget, Violation
+from merino_edge.core.latency import LatencyModel
 from merino_edge.core.space import SearchSpace
 from merino_edge.core.targets import Target
 from merino_edge.errors import BudgetError
@@ -69,6 +70,7 @@ def run_search(
     state_folder: str | None = None,
     keep_trials: bool = False,
     objective: Objective | None = None,
+    latency: LatencyModel | None = None,
 ) -> SearchResult:
     """Find the member of a space with the most effective entropy under a budget.
 
@@ -84,6 +86,7 @@ def run_search(
         state_folder: Where an interrupted evolution is kept and taken up again; None for nowhere.
         keep_trials: Hold the survivors in the result too.
         objective: Maximise this instead of the configuration's, in this process, unproven.
+        latency: Where milliseconds come from; None for the target's roofline.
 
     Raises:
         BudgetError: The budget leaves depth free, or nothing in the space keeps it, or only what
@@ -94,8 +97,8 @@ def run_search(
     start = time.perf_counter()
     if config.method == "exact":
         config = replace(config, candidates=min(config.candidates, _CANDIDATES_BEFORE_PROOF))
-    problems = pose(space, budget, config, target, objective)
-    question = Question(space, budget, config, target)
+    problems = pose(space, budget, config, target, latency, objective)
+    question = Question(space, budget, config, target, latency)
     everyone = _evolutions(question, problems, on_progress, workers, state_folder)
     verdict = _Verdict(max(everyone, key=lambda finalists: finalists.total), None, None)
     proof_start = time.perf_counter()
@@ -188,8 +191,8 @@ def _judge(
 ) -> _Verdict:
     """Prove how good the winner is; the exact method takes what the proof finds."""
     is_exact = config.method == "exact"
-    space, budget = winner.problem.space, winner.problem.budget
-    by_the_way = n_operations(space, budget) * len(everyone) <= _MOST_OPERATIONS_BY_THE_WAY
+    tables, budget = winner.problem.tables, winner.problem.budget
+    by_the_way = n_operations(tables, budget) * len(everyone) <= _MOST_OPERATIONS_BY_THE_WAY
     if not is_exact and not (config.certify and by_the_way):
         return _Verdict(winner, None, None)
     most = None if is_exact else _MOST_STATES_BY_THE_WAY

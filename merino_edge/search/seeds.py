@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from typing import NamedTuple
 
 from merino_edge.core.budget import Budget
+from merino_edge.core.latency import LatencyModel
 from merino_edge.core.signals import stop_wish
 from merino_edge.core.space import SearchSpace
 from merino_edge.core.targets import Target
@@ -37,6 +38,7 @@ class Question(NamedTuple):
     budget: Budget
     config: SearchConfig
     target: Target
+    latency: LatencyModel | None = None
 
 
 class Job(NamedTuple):

@@ -24,6 +24,8 @@ COST = CostReport(
     prefill_ms=80.0,
     energy_mj_per_token=125.0,
     latency_basis="roofline",
+    latency_high_ms=12.5,
+    prefill_high_ms=80.0,
 )
 
 

@@ -5,7 +5,8 @@ from doubles import tiny_architecture
 
 from merino_edge.core import counting, targets
 from merino_edge.core.cost import Pricing, WorkPoint
-from merino_edge.core.latency import Roofline, layer_part, parts_of
+from merino_edge.core.latency import Roofline, layer_part
+from merino_edge.core.latency_work import call_parts
 from merino_edge.formats.architecture import BlockSpec
 
 NANO = targets.get("nano")
@@ -35,9 +36,11 @@ def test_a_block_that_stays_in_the_cache_is_read_once():
 
 def test_the_parts_of_a_token_add_up_to_its_flops():
     a = tiny_architecture()
-    parts = parts_of(a, 1, 48)
-    assert len(parts) == a.n_layers + len(a.joints()) + 1
-    assert sum(part.flops for part in parts) == counting.decode_flops_per_token(a, 48)
+    parts = call_parts(a, Workload(DECODE, 48))
+    assert sum(times for times, _ in parts) == a.n_layers + len(a.joints()) + 1
+    assert sum(times * part.flops for times, part in parts) == counting.decode_flops_per_token(
+        a, 48
+    )
 
 
 def test_without_a_bandwidth_nothing_is_known_and_without_a_rate_no_prompt():
@@ -50,10 +53,13 @@ def test_without_a_bandwidth_nothing_is_known_and_without_a_rate_no_prompt():
 def test_another_latency_model_takes_the_rooflines_place():
     class Constant:
         basis, knows_decode, knows_prefill = "table", True, True
-        decode_spread, prefill_spread = 1.1, 1.2
+        decode_spread, prefill_spread, spills = 1.1, 1.2, False
 
         def part_ms(self, part):
             return 1.0
+
+        def spill_ms(self, part):
+            return 0.0
 
     cost = Pricing(NANO, WorkPoint(context_len=48), Constant()).price(tiny_architecture())
     a = tiny_architecture()

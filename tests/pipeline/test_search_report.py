@@ -147,9 +147,9 @@ def test_every_limit_stands_with_its_value_and_the_part_that_is_used():
     result = full()
     rows = rows_of(report_html(result), "What it costs")
     assert len(rows) == len(words.COSTS)
-    for row, limit in zip(rows, sorted(LIMITS, key=lambda limit: _place(limit.cost))):
-        value, bound = getattr(result.best.cost, limit.cost), getattr(EVERY_LIMIT, limit.field)
-        unit = words.cost_words(limit.cost).unit
+    for row, limit in zip(rows, sorted(LIMITS, key=lambda limit: _place(limit.shown))):
+        value, bound = getattr(result.best.cost, limit.shown), getattr(EVERY_LIMIT, limit.field)
+        unit = words.cost_words(limit.shown).unit
         assert quantities.human(value, unit) in row[1]
         assert row[2] == quantities.human(bound, unit)
         assert row[3].startswith(quantities.used(value / bound))

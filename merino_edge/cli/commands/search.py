@@ -13,6 +13,11 @@ called again.
 Example:
   merino-edge search --target nano --max-params 64M --max-flops 160G -o arch.json
   merino-edge search --target nano --max-latency-ms 15 --seeds 3 --report report/search.html
+  merino-edge search --latency-table table.json --max-latency-ms 5 --confirm 4
+
+With a table of latencies (merino-edge profile) the limit binds the upper end of the interval that
+the table states, and --confirm measures what was found, corrects the table's model and searches
+again until a measured finalist keeps the limit.
 """
 
 import argparse
@@ -31,6 +36,7 @@ from merino_edge.cli.options import (
     refuse_to_replace,
 )
 from merino_edge.cli.output import Progress, print_json
+from merino_edge.errors import UsageError
 
 # Option -> field of the budget.
 _LIMITS = {
@@ -58,9 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument(
         "--target",
-        default="host",
         metavar="NAME",
-        help="machine: host, nano, nano-cpu, orin-nano, rtx, mock-nano (host)",
+        help="machine: host, nano, nano-cpu, orin-nano, rtx, mock-nano (the table's, or host)",
     )
     parser.add_argument(
         "--space",
@@ -72,6 +77,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="TOKENS",
         help="longest sequence; memory and latency are quoted there (the space's or target's)",
+    )
+    parser.add_argument(
+        "--latency-table", metavar="FILE", help="measured latencies: merino-edge profile makes them"
+    )
+    parser.add_argument(
+        "--confirm",
+        type=positive_int,
+        metavar="K",
+        help="build and time up to K finalists here, until one keeps --max-latency-ms",
     )
     parser.add_argument(
         "--vocab-size", type=positive_int, metavar="N", help="vocabulary (the space's)"
@@ -158,9 +172,11 @@ def _add_results(group: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, save, and say what was found."""
-    from merino_edge.cli.search_card import search_card
+    from merino_edge.cli.search_card import search_card, table_words
     from merino_edge.cli.space_option import chosen_space
     from merino_edge.core import targets
+    from merino_edge.formats.latency_table import read_table
+    from merino_edge.pipeline.measured_search import Bench, chosen, confirm, table_latency
     from merino_edge.pipeline.search_report import write_report
     from merino_edge.search.run import run_search
     from merino_edge.search.saved import forget
@@ -168,21 +184,46 @@ def run(options: argparse.Namespace) -> int:
     refuse_to_replace(options.output, options.force)
     if options.report:
         refuse_to_replace(options.report, options.force)
-    target = targets.get(options.target)
+    table = read_table(options.latency_table) if options.latency_table else None
+    _refuse_what_cannot_be_confirmed(options)
+    target = targets.get(options.target or (table.setting.target if table else "host"))
     state_folder = options.output + ".run"
     if options.force:
         forget(state_folder)
     progress = Progress("search", options.quiet)
-    result = run_search(
-        chosen_space(options.space, options.context, target, options.vocab_size),
-        _budget(options, target),
-        _config(options, target),
-        target,
-        on_progress=lambda moment: progress.update(str(moment)),
-        workers=options.workers,
-        state_folder=state_folder,
-        keep_trials=bool(options.report),
-    )
+    space = chosen_space(options.space, options.context, target, options.vocab_size)
+    latency = None
+    if table:
+        latency, target = table_latency(table, options.latency_table, target, space)
+    budget, config = _budget(options, target), _config(options, target, latency)
+
+    def search(model: Any, folder: Any) -> Any:
+        return run_search(
+            space,
+            budget,
+            config,
+            target,
+            on_progress=lambda moment: progress.update(str(moment)),
+            workers=options.workers,
+            state_folder=folder,
+            keep_trials=bool(options.report),
+            latency=model,
+        )
+
+    if options.confirm:
+        bench = Bench(table, space.max_seq_len, on_progress=progress.done)
+        found = confirm(
+            lambda model: search(model, None),
+            latency,
+            options.max_latency_ms,
+            options.confirm,
+            bench,
+            lambda finalist: progress.done(finalist.sentence),
+        )
+        finalist = chosen(found)
+        result = finalist.result
+    else:
+        finalist, result = None, search(latency, state_folder)
     progress.done(_timing(result))
     result.save(options.output)
     forget(state_folder)
@@ -193,9 +234,21 @@ def run(options: argparse.Namespace) -> int:
         print_json(result.to_document())
         return 0
     print(search_card(result))
+    if table:
+        print("\n".join(table_words(table)))
+    if finalist:
+        print(finalist.sentence)
     print("\nwritten to {}".format(", ".join(written)))
     print("next: merino-edge train {} --corpus TEXT".format(options.output))
     return 0
+
+
+def _refuse_what_cannot_be_confirmed(options: argparse.Namespace) -> None:
+    if options.confirm and not (options.latency_table and options.max_latency_ms):
+        raise UsageError(
+            "--confirm needs --latency-table and --max-latency-ms.",
+            hint="merino-edge profile -o table.json makes a table of this machine.",
+        )
 
 
 def _timing(result: Any) -> str:
@@ -215,14 +268,14 @@ def _budget(options: argparse.Namespace, target: Any) -> Any:
     return Budget(**limits)
 
 
-def _config(options: argparse.Namespace, target: Any) -> Any:
+def _config(options: argparse.Namespace, target: Any, latency: Any) -> Any:
     """How to search. A report shows a front: against latency, or parameters where it is unknown."""
     from merino_edge.core.entropy import EntropyConfig
     from merino_edge.search.config import SearchConfig
 
     axis = options.pareto
     if axis is None and options.report and options.objective == "entropy":
-        axis = "latency" if target.peak_bandwidth_bytes_per_s else "params"
+        axis = "latency" if latency or target.peak_bandwidth_bytes_per_s else "params"
     return SearchConfig(
         candidates=options.candidates,
         population=options.population,
