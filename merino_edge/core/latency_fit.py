@@ -21,6 +21,7 @@ that were timed (``LatencyFit.reach``) a sum of prices is still a guess.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import ceil, exp
 
 import numpy as np
@@ -211,16 +212,25 @@ def fit_rows(
     measured = np.array([row.latency_ms.p50 for row in rows])
     folds = np.array([names.index(row.architecture) % N_FOLDS for row in rows])
     read = np.array([total_read_mb(*_call(row, architectures), stored) for row in rows])
-    best: _Try | None = None
-    for cached in _thresholds(_blocks(architectures[name] for name in names)):
-        work = rows_work(rows, architectures, cached, phase)
-        for capacity in [float(read.max()), *_thresholds(read)[1:][::-1]]:
-            spilling = np.column_stack([work, np.maximum(0.0, read - capacity)])
-            foretold = _foretold(spilling, measured, folds)
-            error = float(np.mean(np.abs(foretold / measured - 1.0)))
-            if best is None or error < BETTER * best.error:
-                best = _Try(error, int(cached), capacity, spilling, foretold)
-    assert best is not None
+    blocks = _blocks(architectures[name] for name in names)
+
+    @cache
+    def work_by(cached: int) -> np.ndarray:
+        return rows_work(rows, architectures, cached, phase)
+
+    def foretold_by(cached: float, capacity_mb: float) -> _Try:
+        work = np.column_stack([work_by(int(cached)), np.maximum(0.0, read - capacity_mb)])
+        foretold = _foretold(work, measured, folds)
+        error = float(np.mean(np.abs(foretold / measured - 1.0)))
+        return _Try(error, int(cached), capacity_mb, work, foretold)
+
+    best = foretold_by(0.0, float(read.max()))
+    for cached in _thresholds(blocks):
+        for capacity in _thresholds(read):
+            best = best.or_much_better(foretold_by(cached, capacity))
+    for cached in _around(best.cached, blocks):
+        for capacity in _around(best.capacity_mb, read):
+            best = min(best, foretold_by(cached, capacity), key=lambda each: each.error)
     *prices, spill = solve(best.work, measured).tolist()
     return LatencyFit(
         phase=phase,
@@ -246,6 +256,10 @@ class _Try:
     capacity_mb: float
     work: np.ndarray
     foretold: np.ndarray
+
+    def or_much_better(self, other: "_Try") -> "_Try":
+        """The other one if it errs less by ``BETTER``: no cache is claimed that explains little."""
+        return other if other.error < BETTER * self.error else self
 
 
 def rows_work(
@@ -285,10 +299,22 @@ def _blocks(architectures: Iterable[Architecture]) -> np.ndarray:
 
 def _thresholds(sizes: np.ndarray) -> list[float]:
     """Sizes to try as what a cache holds, evenly over their logarithms; first 0, for none."""
+    return [0.0, *_grid(sizes).tolist()]
+
+
+def _around(size: float, sizes: np.ndarray) -> list[float]:
+    """Sizes between a threshold's neighbours, to try next; 0 and the largest stay as they are."""
+    if size == 0.0 or size >= sizes.max():
+        return [size]
+    grid = _grid(sizes)
+    step = grid[1] / grid[0]
+    return np.geomspace(size / step, size * step, 7).tolist()
+
+
+def _grid(sizes: np.ndarray) -> np.ndarray:
     if not len(sizes):
-        return [0.0]
-    spaced = np.geomspace(max(sizes.min(), 1e-6), sizes.max(), N_THRESHOLDS)
-    return [0.0, *spaced.tolist()]
+        return np.zeros(0)
+    return np.geomspace(max(sizes.min(), 1e-6), sizes.max(), N_THRESHOLDS)
 
 
 def _foretold(work: np.ndarray, measured: np.ndarray, folds: np.ndarray) -> np.ndarray:

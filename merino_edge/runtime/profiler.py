@@ -49,6 +49,7 @@ TIGHT = 0.01  # half the interval of the median, as a share of it: more rounds w
 FEWEST_ROUNDS, MOST_ROUNDS = 4, 40
 SETTLED = 0.02  # two looks at the anchor that differ by less: clocks have settled
 MOST_WARM_UP_S = 20.0
+ANCHOR_PROMPT = 64  # tokens
 _LEAST_S = 0.025  # of a sample: shorter ones are repeated
 _MOST_REPEATS = 20
 _ANCHOR_S = 0.02
@@ -341,7 +342,7 @@ class _Anchor:
 
     def __init__(self, session: GenerationSession, seed: int):
         self._session, self._seed = session, seed
-        self._ids = _ids(session, session.context_len // 2, seed)
+        self._ids = _ids(session, min(ANCHOR_PROMPT, session.context_len // 2), seed)
         self._last = self.look()
 
     def look(self) -> Dict[str, float]:

@@ -8,6 +8,7 @@ from merino_edge.core.cost import Pricing, WorkPoint
 from merino_edge.core.latency import Roofline, layer_part
 from merino_edge.core.latency_work import call_parts
 from merino_edge.formats.architecture import BlockSpec
+from merino_edge.formats.latency_table import DECODE, Workload
 
 NANO = targets.get("nano")
 ONE = tiny_architecture(blocks=(BlockSpec(64, 4, 4, 128, 4),))
@@ -38,9 +39,8 @@ def test_the_parts_of_a_token_add_up_to_its_flops():
     a = tiny_architecture()
     parts = call_parts(a, Workload(DECODE, 48))
     assert sum(times for times, _ in parts) == a.n_layers + len(a.joints()) + 1
-    assert sum(times * part.flops for times, part in parts) == counting.decode_flops_per_token(
-        a, 48
-    )
+    flops = sum(times * part.flops for times, part in parts)
+    assert flops == counting.decode_flops_per_token(a, 48)
 
 
 def test_without_a_bandwidth_nothing_is_known_and_without_a_rate_no_prompt():
