@@ -187,13 +187,11 @@ class Bench:
     Attributes:
         table: Its setting is used; its anchor's usual time is the speed that is quoted.
         context_len: Of the search: a token is timed at its end.
-        n_rounds: Looks at each decoder.
         on_progress: Told what is being done.
     """
 
     table: LatencyTable
     context_len: int
-    n_rounds: int = 9
     on_progress: Progress = lambda text: None
 
     def __post_init__(self) -> None:
@@ -225,5 +223,4 @@ class Bench:
                 self.table,
                 Workload(DECODE, min(self.context_len, setting.context_len - BURST // 2)),
                 opener(setting.backend, setting.threads),
-                self.n_rounds,
             )

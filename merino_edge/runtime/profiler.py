@@ -47,6 +47,7 @@ JOURNAL = "measured.jsonl"
 SCHEMA = "merino-edge.profile-journal/1"
 TIGHT = 0.01  # half the interval of the median, as a share of it: more rounds would not show
 FEWEST_ROUNDS, MOST_ROUNDS = 4, 40
+FEWEST_LOOKS, MOST_LOOKS = 9, 40  # at a finalist
 SETTLED = 0.02  # two looks at the anchor that differ by less: clocks have settled
 MOST_WARM_UP_S = 20.0
 ANCHOR_PROMPT = 64  # tokens
@@ -377,7 +378,7 @@ def time_beside(
     table: LatencyTable,
     workload: Workload,
     open_session: OpenSession,
-    n_rounds: int,
+    most_rounds: int = MOST_LOOKS,
 ) -> Timed:
     """Time one decoder at one workload, as the rows of a table were timed.
 
@@ -387,19 +388,21 @@ def time_beside(
         table: Says what the anchor takes as a rule.
         workload: A token.
         open_session: Makes sessions, in the table's setting.
-        n_rounds: Looks.
+        most_rounds: Looks, at most: no more once the median is known to ``TIGHT``.
     """
     ratios, raw = [], []  # type: List[float], List[float]
     with open_session(anchor) as beside, open_session(bundle) as session:
         looks = _Anchor(beside, table.seed)
         looks.settle()
-        for _ in range(n_rounds):
+        while len(raw) < most_rounds and (
+            len(raw) < FEWEST_LOOKS or relative_half_interval(ratios) > TIGHT
+        ):
             ms, anchor_ms = looks.beside(session, workload.length)
             raw.append(ms[workload.label])
             ratios.append(raw[-1] / anchor_ms[workload.label])
     ms = table.anchor_ms[workload.phase] * percentile(sorted(ratios), 50)
     half = ms * relative_half_interval(ratios)
-    return Timed(ms, half, percentile(sorted(raw), 50), n_rounds)
+    return Timed(ms, half, percentile(sorted(raw), 50), len(raw))
 
 
 def time_length(session: GenerationSession, length: int, seed: int) -> Dict[str, float]:

@@ -185,7 +185,6 @@ def test_a_finalist_is_timed_at_the_tables_speed(machine, tmp_path):
         table,
         Workload("decode", 64),
         lambda path: Session(machine, layers[path]),
-        5,
     )
     assert timed.ms == pytest.approx(4 * 1.645, rel=0.02)
     assert timed.raw_ms == pytest.approx(1.4 * timed.ms, rel=0.02)
