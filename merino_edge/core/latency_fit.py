@@ -267,7 +267,9 @@ def rows_work(
 ) -> np.ndarray:
     """(rows, kinds of work); nothing in the kinds that a phase does not tell apart."""
     kept = np.array([name not in _NOT_OF[phase] for name in WORK])
-    return kept * np.array([total_work(*_call(row, architectures), cached) for row in rows])
+    done = np.array([total_work(*_call(row, architectures), cached) for row in rows])
+    kept_of: np.ndarray = kept * done
+    return kept_of
 
 
 def solve(work: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -308,7 +310,7 @@ def _around(size: float, sizes: np.ndarray) -> list[float]:
         return [size]
     grid = _grid(sizes)
     step = grid[1] / grid[0]
-    return np.geomspace(size / step, size * step, 7).tolist()
+    return [float(each) for each in np.geomspace(size / step, size * step, 7)]
 
 
 def _grid(sizes: np.ndarray) -> np.ndarray:

@@ -85,9 +85,12 @@ def quantise_repeated(array: np.ndarray, bits: int) -> Quantised:
     """Round a matrix that repeats its first panel of rows."""
     one = quantise(array[:PANEL_ROWS], bits)
     n_out = len(array)
-    parts = {name: getattr(one, name) for name in ("quants", "scales", "minimums", "zeros")}
     return replace(
-        one, **{n: None if part is None else _to_rows(part, n_out) for n, part in parts.items()}
+        one,
+        quants=_to_rows(one.quants, n_out),
+        scales=_to_rows(one.scales, n_out),
+        minimums=None if one.minimums is None else _to_rows(one.minimums, n_out),
+        zeros=None if one.zeros is None else _to_rows(one.zeros, n_out),
     )
 
 

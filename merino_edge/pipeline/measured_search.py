@@ -14,31 +14,46 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from merino_edge.core import targets
 from merino_edge.core.latency_fit import TableLatency, fit_table
+from merino_edge.core.latency_work import stored_in
 from merino_edge.core.space import SearchSpace
 from merino_edge.core.targets import Target
 from merino_edge.errors import BudgetError, UsageError
 from merino_edge.export.probes import build_probe
 from merino_edge.export.recipe import RECIPES, in_precision
 from merino_edge.formats.architecture import Architecture, describe
-from merino_edge.formats.latency_table import DECODE, LatencyTable, Workload
+from merino_edge.formats.latency_table import DECODE, MEASURED, PREDICTED, LatencyTable, Workload
 from merino_edge.formats.probes import BURST
+from merino_edge.pipeline.predicted_table import roofline_ms
 from merino_edge.pipeline.profile import opener
 from merino_edge.runtime.device_info import device_info
 from merino_edge.runtime.profiler import Timed, time_beside
 from merino_edge.search.result import SearchResult
 
-# Stored bytes of a weight, for the memory of a bundle in that precision: int4 has a scale and a
-# minimum per 32, int8 a scale. The words of an int4 file, which stay in int8, are not told apart.
-BYTES_PER_WEIGHT = {"fp32": 4.0, "fp16": 2.0, "int8": 1.0625, "int4": 0.625}
 LITTLE = 0.03  # of the limit: a finalist that leaves less unused is not searched beyond
 CERTAIN = 1.012  # spread of a corrected model: another decoder of nearly the same size
 DOUBT = 0.01  # more spread for each finalist that missed its limit
 
 Progress = Callable[[str], None]
 Ask = Callable[[TableLatency], SearchResult]
-Measure = Callable[[Architecture], Timed]
+
+
+class Measure(Protocol):
+    """Builds and times a decoder.
+
+    Attributes:
+        provenance: "measured", or "predicted" by what only stands for a device.
+    """
+
+    @property
+    def provenance(self) -> str:
+        """Of what it gives."""
+
+    def __call__(self, architecture: Architecture) -> Timed:
+        """What one of its tokens takes."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,7 @@ class Confirmed:
         limit_ms: Of a token.
         predicted_ms, predicted_high_ms: Foretold, and the upper end of the interval.
         measured: What it took.
+        provenance: Of the table, and so of ``measured``: a mock measures nothing.
     """
 
     result: SearchResult
@@ -57,6 +73,7 @@ class Confirmed:
     predicted_ms: float
     predicted_high_ms: float
     measured: Timed
+    provenance: str = MEASURED
 
     @property
     def passed(self) -> bool:
@@ -68,13 +85,26 @@ class Confirmed:
         """Share of the limit that it leaves."""
         return 1.0 - self.measured.ms / self.limit_ms
 
+    def record(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "architecture": self.result.best.architecture.arch_id,
+            "limit_ms": self.limit_ms,
+            "predicted_ms": self.predicted_ms,
+            "predicted_high_ms": self.predicted_high_ms,
+            "provenance": self.provenance,
+            "measured": self.measured._asdict(),
+            "passed": self.passed,
+        }
+
     @property
     def sentence(self) -> str:
         """For people."""
         half = self.predicted_high_ms - self.predicted_ms
         return (
             f"budget {self.limit_ms:.3f} ms · predicted {self.predicted_ms:.3f} ± {half:.3f} · "
-            f"measured {self.measured.ms:.3f} ± {self.measured.half_ms:.3f} · "
+            f"{MEASURED if self.provenance == MEASURED else 'a mock says'} "
+            f"{self.measured.ms:.3f} ± {self.measured.half_ms:.3f} · "
             f"{'PASS' if self.passed else 'FAIL'}"
         )
 
@@ -83,6 +113,8 @@ def table_latency(
     table: LatencyTable, path: str, target: Target, space: SearchSpace
 ) -> tuple[TableLatency, Target]:
     """The latency model of a table, and the target in the table's precision.
+
+    Memory counts the words of an int4 bundle like its other weights, though they stay in int8.
 
     Raises:
         UsageError: The table is of another target, or too short for the space's context.
@@ -102,11 +134,10 @@ def table_latency(
             hint=f"add --context {setting.context_len}, or measure with --context "
             f"{space.max_seq_len}.",
         )
-    precision = {
-        "precision": setting.precision,
-        "bytes_per_weight": BYTES_PER_WEIGHT[setting.precision],
-    }
-    return fit_table(table), target._replace(**precision)
+    target = target._replace(
+        precision=setting.precision, bytes_per_weight=stored_in(setting.precision).weight
+    )
+    return fit_table(table), target
 
 
 def confirm(
@@ -143,7 +174,8 @@ def confirm(
         assert cost.latency_ms is not None  # a table knows tokens, or the search was refused
         assert cost.latency_high_ms is not None
         measured = measure(a)
-        found.append(Confirmed(result, limit_ms, cost.latency_ms, cost.latency_high_ms, measured))
+        foretold = cost.latency_ms, cost.latency_high_ms
+        found.append(Confirmed(result, limit_ms, *foretold, measured, measure.provenance))
         on_finalist(found[-1])
         if found[-1].passed and found[-1].unused <= LITTLE:
             break
@@ -196,6 +228,8 @@ class Bench:
 
     def __post_init__(self) -> None:
         here = device_info()
+        if self.table.provenance == PREDICTED:
+            return
         if self.table.device.cpu != here.cpu or self.table.device.model != here.model:
             raise UsageError(
                 f"the table was measured on {self.table.device.model}, this is {here.model}.",
@@ -203,9 +237,18 @@ class Bench:
                 hint="leave out --confirm, or measure this machine: merino-edge profile.",
             )
 
+    @property
+    def provenance(self) -> str:
+        """Of its figures: the table's own."""
+        return self.table.provenance
+
     def __call__(self, architecture: Architecture) -> Timed:
         """What one token takes at the end of the context."""
         setting = self.table.setting
+        load = Workload(DECODE, min(self.context_len, setting.context_len - BURST // 2))
+        if self.table.provenance == PREDICTED:
+            ms = roofline_ms(architecture, load, targets.get(setting.target))
+            return Timed(ms, 0.0, ms, 1)
         recipe = in_precision(RECIPES[setting.target], setting.precision)
         self.on_progress(f"building and timing {describe(architecture)}")
         with tempfile.TemporaryDirectory() as folder:
@@ -221,6 +264,6 @@ class Bench:
                 bundles[1],
                 bundles[0],
                 self.table,
-                Workload(DECODE, min(self.context_len, setting.context_len - BURST // 2)),
+                load,
                 opener(setting.backend, setting.threads),
             )

@@ -26,6 +26,7 @@ from merino_edge.formats.probes import (
     read_probes,
     write_probes,
 )
+from merino_edge.pipeline.predicted_table import MOCK, predicted_table
 from merino_edge.runtime import load
 from merino_edge.runtime.profiler import NO_LIMITS, Limits, measure
 from merino_edge.runtime.session import GenerationSession
@@ -77,6 +78,8 @@ def profile(
     """
     folder = run_folder(output)
     probes, recipe = plan(options)
+    if options.target == MOCK:
+        return finish(predicted_table(probes, targets.get(MOCK)), output)
     probes_path = os.path.join(folder, PROBES)
     build_probes(probes, probes_path, recipe, on_progress)
     table = measure(

@@ -21,7 +21,7 @@ again until a measured finalist keeps the limit.
 """
 
 import argparse
-from typing import Any
+from typing import Any, List, NamedTuple
 
 from merino_edge.cli.options import (
     add_entropy,
@@ -172,58 +172,19 @@ def _add_results(group: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, save, and say what was found."""
-    from merino_edge.cli.search_card import search_card, table_words
-    from merino_edge.cli.space_option import chosen_space
-    from merino_edge.core import targets
-    from merino_edge.formats.latency_table import read_table
-    from merino_edge.pipeline.measured_search import Bench, chosen, confirm, table_latency
     from merino_edge.pipeline.search_report import write_report
-    from merino_edge.search.run import run_search
     from merino_edge.search.saved import forget
 
     refuse_to_replace(options.output, options.force)
     if options.report:
         refuse_to_replace(options.report, options.force)
-    table = read_table(options.latency_table) if options.latency_table else None
     _refuse_what_cannot_be_confirmed(options)
-    target = targets.get(options.target or (table.setting.target if table else "host"))
     state_folder = options.output + ".run"
     if options.force:
         forget(state_folder)
     progress = Progress("search", options.quiet)
-    space = chosen_space(options.space, options.context, target, options.vocab_size)
-    latency = None
-    if table:
-        latency, target = table_latency(table, options.latency_table, target, space)
-    budget, config = _budget(options, target), _config(options, target, latency)
-
-    def search(model: Any, folder: Any) -> Any:
-        return run_search(
-            space,
-            budget,
-            config,
-            target,
-            on_progress=lambda moment: progress.update(str(moment)),
-            workers=options.workers,
-            state_folder=folder,
-            keep_trials=bool(options.report),
-            latency=model,
-        )
-
-    if options.confirm:
-        bench = Bench(table, space.max_seq_len, on_progress=progress.done)
-        found = confirm(
-            lambda model: search(model, None),
-            latency,
-            options.max_latency_ms,
-            options.confirm,
-            bench,
-            lambda finalist: progress.done(finalist.sentence),
-        )
-        finalist = chosen(found)
-        result = finalist.result
-    else:
-        finalist, result = None, search(latency, state_folder)
+    question = _question(options)
+    result, finalists = _answer(question, options, progress)
     progress.done(_timing(result))
     result.save(options.output)
     forget(state_folder)
@@ -231,16 +192,79 @@ def run(options: argparse.Namespace) -> int:
     if options.report:
         written += write_report(options.report, result)
     if options.json:
-        print_json(result.to_document())
-        return 0
+        print_json({**result.to_document(), "finalists": [each.record() for each in finalists]})
+    else:
+        _print_card(result, question.table, finalists, written)
+    return 0
+
+
+class _Question(NamedTuple):
+    """What was asked: everything that ``search.run.run_search`` takes, and the table behind it."""
+
+    space: Any
+    budget: Any
+    config: Any
+    target: Any
+    table: Any
+    latency: Any
+
+
+def _question(options: argparse.Namespace) -> _Question:
+    from merino_edge.cli.space_option import chosen_space
+    from merino_edge.core import targets
+    from merino_edge.formats.latency_table import read_table
+    from merino_edge.pipeline.measured_search import table_latency
+
+    table = read_table(options.latency_table) if options.latency_table else None
+    target = targets.get(options.target or (table.setting.target if table else "host"))
+    space = chosen_space(options.space, options.context, target, options.vocab_size)
+    latency = None
+    if table:
+        latency, target = table_latency(table, options.latency_table, target, space)
+    config = _config(options, target, latency)
+    return _Question(space, _budget(options, target), config, target, table, latency)
+
+
+def _answer(question: _Question, options: argparse.Namespace, progress: Progress) -> Any:
+    """The result, and the finalists that were measured on the way to it."""
+    from merino_edge.pipeline.measured_search import Bench, chosen, confirm
+    from merino_edge.search.run import run_search
+
+    def search(model: Any) -> Any:
+        return run_search(
+            *question[:4],
+            on_progress=lambda moment: progress.update(str(moment)),
+            workers=options.workers,
+            state_folder=None if options.confirm else options.output + ".run",
+            keep_trials=bool(options.report),
+            latency=model,
+        )
+
+    if not options.confirm:
+        return search(question.latency), []
+    bench = Bench(question.table, question.space.max_seq_len, progress.done)
+    found = confirm(
+        search,
+        question.latency,
+        options.max_latency_ms,
+        options.confirm,
+        bench,
+        lambda finalist: progress.done(finalist.sentence),
+    )
+    held = chosen(found)
+    return held.result, [held, *(each for each in found if each is not held)]
+
+
+def _print_card(result: Any, table: Any, finalists: List[Any], written: List[str]) -> None:
+    from merino_edge.cli.search_card import search_card, table_words
+
     print(search_card(result))
     if table:
         print("\n".join(table_words(table)))
-    if finalist:
-        print(finalist.sentence)
+    if finalists:
+        print("{} (of {} that were built and timed)".format(finalists[0].sentence, len(finalists)))
     print("\nwritten to {}".format(", ".join(written)))
-    print("next: merino-edge train {} --corpus TEXT".format(options.output))
-    return 0
+    print("next: merino-edge train {} --corpus TEXT".format(written[0]))
 
 
 def _refuse_what_cannot_be_confirmed(options: argparse.Namespace) -> None:
