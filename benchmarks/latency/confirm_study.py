@@ -1,0 +1,216 @@
+"""Does a confirmed model keep its budget? Ten budgets from tight to loose, several seeds.
+
+The one idea: a promise is tested by somebody else, later. Each budget is searched with a table of
+measured latencies and confirmed on this machine (``merino-edge search --confirm``); when all are
+done, every confirmed model is timed again, in another order, and that second time counts.
+
+Example:
+  merino-edge profile --target host --precision int4 --space tiny --threads 1 -o tiny-int4.json
+  python benchmarks/latency/confirm_study.py tiny-int4.json -o confirm.json
+"""
+
+import argparse
+import random
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+
+from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+
+from merino_edge.cli.options import positive_int  # noqa: E402
+from merino_edge.cli.output import Progress, table  # noqa: E402
+from merino_edge.core import space as spaces  # noqa: E402
+from merino_edge.core import targets  # noqa: E402
+from merino_edge.core.budget import Budget  # noqa: E402
+from merino_edge.errors import BudgetError  # noqa: E402
+from merino_edge.formats.architecture import Architecture, describe  # noqa: E402
+from merino_edge.formats.latency_table import DECODE, Workload, read_table  # noqa: E402
+from merino_edge.pipeline.measured_search import (  # noqa: E402
+    Bench,
+    Confirmed,
+    chosen,
+    confirm,
+    table_latency,
+)
+from merino_edge.search.config import SearchConfig  # noqa: E402
+from merino_edge.search.run import run_search  # noqa: E402
+
+SCHEMA = "merino-edge.confirm-study/1"
+N_CANDIDATES = 100_000  # the tiny space needs no more
+TIGHT, LOOSE = 1.5, 0.8  # x the smallest member's time; x the largest time that was fitted
+
+
+class Trial(NamedTuple):
+    """One budget with one seed.
+
+    Attributes:
+        budget_ms: Of a token at the end of the context.
+        seed: Of the search.
+        architecture: The confirmed one, in words; empty if none held.
+        n_finalists: That were built and timed.
+        predicted_ms: By the model that chose it.
+        first_predicted_ms: Of the first finalist, by the table alone,
+        first_measured_ms: and what that took.
+        confirmed_ms: What the confirmed one took when it was confirmed,
+        again_ms: and later, when it counts.
+        again_half_ms: Half the 95 % interval of that.
+
+    Without a finalist that held, those of the confirmed one are None.
+    """
+
+    budget_ms: float
+    seed: int
+    architecture: str
+    n_finalists: int
+    predicted_ms: float | None
+    first_predicted_ms: float
+    first_measured_ms: float
+    confirmed_ms: float | None
+    again_ms: float | None
+    again_half_ms: float | None
+
+
+class Report(NamedTuple):
+    """All trials, and what they came to.
+
+    Attributes:
+        provenance: Date, machine, versions.
+        table: In words.
+        most: Finalists that a search may time.
+        n_under: Confirmed models that kept their budget when they were timed again.
+        worst: The largest time over its budget.
+        mean_slack: Mean of what they left unused, as a share of the budget.
+        trials: By budget and seed.
+    """
+
+    provenance: Provenance
+    table: str
+    most: int
+    n_under: int
+    worst: float
+    mean_slack: float
+    trials: list[Trial]
+
+
+def main() -> None:
+    """Measure, save, print."""
+    parser = new_parser(__doc__, "confirm.json")
+    parser.add_argument("table", help="of this machine")
+    parser.add_argument("--budgets", type=positive_int, default=10, help="(10)")
+    parser.add_argument("--seeds", type=positive_int, default=3, help="(3)")
+    parser.add_argument("--most", type=positive_int, default=8, help="finalists to time (8)")
+    run_script(parser, SCHEMA, measure, markdown)
+
+
+def measure(options: argparse.Namespace) -> Report:
+    """The report for the options of the command line."""
+    begun = provenance(("numpy", "scipy"))
+    latencies = read_table(options.table)
+    space = spaces.get(latencies.space).replace(max_seq_len=latencies.setting.context_len)
+    model, target = table_latency(
+        latencies, options.table, targets.get(latencies.setting.target), space
+    )
+    assert model.decode is not None
+    smallest = model.ms(space.decode(space.smallest()), Workload(DECODE, space.max_seq_len))
+    budgets = np.geomspace(TIGHT * smallest, LOOSE * model.decode.reach[1], options.budgets)
+    bench, progress = Bench(latencies, space.max_seq_len), Progress("study", plain_every_s=30)
+    found: list[tuple[float, int, list[Confirmed]]] = []
+    for budget_ms in budgets.tolist():
+        for seed in range(options.seeds):
+            progress.update(f"{len(found) + 1} of {len(budgets) * options.seeds}")
+
+            def ask(latency, budget_ms=budget_ms, seed=seed):  # type: ignore[no-untyped-def]
+                budget, config = (
+                    Budget(max_latency_ms=budget_ms),
+                    SearchConfig(seed=seed, candidates=N_CANDIDATES),
+                )
+                return run_search(space, budget, config, target, latency=latency)
+
+            finalists = confirm(ask, model, budget_ms, options.most, bench)
+            found.append((budget_ms, seed, finalists))
+            progress.done(f"seed {seed}: {finalists[-1].sentence}")
+    trials = _timed_again(found, bench, progress)
+    over = np.array([t.again_ms / t.budget_ms for t in trials if t.again_ms is not None])
+    return Report(
+        provenance=begun,
+        table=latencies.name,
+        most=options.most,
+        n_under=int((over <= 1.0).sum()),
+        worst=float(over.max()),
+        mean_slack=float((1.0 - over).mean()),
+        trials=trials,
+    )
+
+
+def _timed_again(
+    found: list[tuple[float, int, list[Confirmed]]], bench: Bench, progress: Progress
+) -> list[Trial]:
+    order = list(range(len(found)))
+    random.Random(1).shuffle(order)
+    trials: dict[int, Trial] = {}
+    for done, i in enumerate(order):
+        progress.update(f"again: {done + 1} of {len(found)}")
+        trials[i] = _trial(*found[i], bench)
+    return [trials[i] for i in range(len(found))]
+
+
+def _trial(budget_ms: float, seed: int, finalists: list[Confirmed], bench: Bench) -> Trial:
+    first = finalists[0]
+    known = (first.predicted_ms, first.measured.ms)
+    try:
+        held = chosen(finalists)
+    except BudgetError:
+        return Trial(budget_ms, seed, "", len(finalists), None, *known, None, None, None)
+    a: Architecture = held.result.best.architecture
+    again = bench(a)
+    return Trial(
+        budget_ms,
+        seed,
+        describe(a),
+        len(finalists),
+        held.predicted_ms,
+        *known,
+        held.measured.ms,
+        again.ms,
+        again.half_ms,
+    )
+
+
+def markdown(report: Report) -> str:
+    """One row a trial, and a line that counts."""
+    head = ("budget, ms", "seed", "timed", "predicted", "confirmed", "again", "slack", "model")
+    rows = [_row(trial) for trial in report.trials]
+    return (
+        f"{report.table}; {report.provenance.date}; load before {report.provenance.load}\n\n"
+        f"**{report.n_under} of {len(report.trials)} confirmed models keep their budget when they "
+        f"are timed again; the worst takes {report.worst:.3f} x its budget; the mean slack is "
+        f"{100 * report.mean_slack:.1f} %.**\n\n{table(head, rows)}"
+    )
+
+
+def _row(t: Trial) -> tuple[str, ...]:
+    asked = (f"{t.budget_ms:.3f}", str(t.seed), str(t.n_finalists))
+    if t.again_ms is None:
+        return (*asked, "-", "-", "-", "-", "none held")
+    return (
+        *asked,
+        f"{t.predicted_ms:.3f}",
+        f"{t.confirmed_ms:.3f}",
+        f"{t.again_ms:.3f} ± {t.again_half_ms:.3f}",
+        f"{100 * (1 - t.again_ms / t.budget_ms):.1f} %",
+        t.architecture,
+    )
+
+
+def sections(report: Report) -> dict[str, str]:
+    """For the page."""
+    return {"confirm": markdown(report)}
+
+
+if __name__ == "__main__":
+    main()
