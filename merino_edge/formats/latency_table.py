@@ -215,8 +215,9 @@ class LatencyTable(_Fields):
 
 def write_table(path: str, table: LatencyTable) -> None:
     """Write a table with its digest, atomically."""
-    document = {"schema": SCHEMA, "digest": digest(table)}
-    document.update(jsonio.encode(table))
+    content = jsonio.encode(table)
+    document = {"schema": SCHEMA, "digest": digest(content)}
+    document.update(content)
     jsonio.write_bytes_atomic(path, jsonio.dumps(document).encode("utf-8"))
 
 
@@ -232,19 +233,23 @@ def read_table(path: str) -> LatencyTable:
     jsonio.check_schema(document, SCHEMA, path)
     written = document.pop("digest", None)
     table = jsonio.record_from(document, path, SCHEMA, LatencyTable)
-    if written != digest(table):
+    found = digest({key: value for key, value in document.items() if key != "schema"})
+    if written != found:
         raise ChecksumError(
             "changed since it was made.",
             path,
-            note="its digest is {}, that of its content {}.".format(written, digest(table)),
+            note="its digest is {}, that of its content {}.".format(written, found),
             hint="measure again: merino-edge profile -o {}".format(path),
         )
     return table
 
 
-def digest(table: LatencyTable) -> str:
-    """SHA-256 over the canonical JSON."""
-    text = json.dumps(jsonio.encode(table), sort_keys=True, separators=(",", ":"))
+def digest(content: Dict[str, Any]) -> str:
+    """SHA-256 over the canonical JSON of what the file holds beside it.
+
+    Of the file, not of the record: fields that a later version adds do not make old files invalid.
+    """
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
