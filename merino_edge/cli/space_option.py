@@ -1,6 +1,7 @@
 """The space that --space and --context ask for, for the commands that choose decoders."""
 
 import os
+from typing import Optional
 
 from merino_edge.core import space as spaces
 from merino_edge.core.space import SearchSpace
@@ -8,7 +9,10 @@ from merino_edge.core.targets import Target
 
 
 def chosen_space(
-    name: str | None, context_len: int | None, target: Target, vocab_size: int | None = None
+    name: Optional[str],
+    context_len: Optional[int],
+    target: Target,
+    vocab_size: Optional[int] = None,
 ) -> SearchSpace:
     """A preset or a file, with the context and vocabulary that were asked for.
 
