@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Protocol
 
 from merino_edge.core import targets
@@ -25,7 +26,14 @@ from merino_edge.errors import BudgetError, UsageError
 from merino_edge.export.probes import build_probe
 from merino_edge.export.recipe import RECIPES, in_precision
 from merino_edge.formats.architecture import Architecture, describe
-from merino_edge.formats.latency_table import DECODE, MEASURED, PREDICTED, LatencyTable, Workload
+from merino_edge.formats.latency_table import (
+    DECODE,
+    MEASURED,
+    PREDICTED,
+    ROLES,
+    LatencyTable,
+    Workload,
+)
 from merino_edge.formats.probes import BURST
 from merino_edge.pipeline.predicted_table import roofline_ms
 from merino_edge.pipeline.profile import opener
@@ -112,7 +120,7 @@ class Confirmed:
 def table_latency(
     table: LatencyTable, path: str, target: Target, space: SearchSpace
 ) -> tuple[TableLatency, Target]:
-    """The latency model of a table, and the target in the table's precision.
+    """The latency model of a table, and the target in the table's precision, with its power.
 
     Memory counts the words of an int4 bundle like its other weights, though they stay in int8.
 
@@ -135,9 +143,25 @@ def table_latency(
             f"{space.max_seq_len}.",
         )
     target = target._replace(
-        precision=setting.precision, bytes_per_weight=stored_in(setting.precision).weight
+        precision=setting.precision,
+        bytes_per_weight=stored_in(setting.precision).weight,
+        power_w=measured_power_w(table) or target.power_w,
     )
     return fit_table(table), target
+
+
+def measured_power_w(table: LatencyTable) -> float | None:
+    """Median power of decoding, idle included; None where no rail was read.
+
+    Power hardly depends on which decoder runs, so energy is this times a token's time.
+    """
+    powers = [
+        row.energy_mj / row.latency_ms.p50  # mJ / ms
+        for role in ROLES
+        for row in table.rows_of(role, DECODE)
+        if row.energy_mj is not None
+    ]
+    return median(powers) if powers else None
 
 
 def confirm(

@@ -11,7 +11,13 @@ from merino_edge.core.budget import Budget
 from merino_edge.core.latency_fit import fit_table
 from merino_edge.errors import BudgetError, UsageError
 from merino_edge.formats.latency_table import DECODE, Workload, read_table
-from merino_edge.pipeline.measured_search import Bench, chosen, confirm, table_latency
+from merino_edge.pipeline.measured_search import (
+    Bench,
+    chosen,
+    confirm,
+    measured_power_w,
+    table_latency,
+)
 from merino_edge.pipeline.predicted_table import roofline_ms
 from merino_edge.pipeline.profile import ProfileOptions, profile
 from merino_edge.runtime.profiler import Timed
@@ -101,6 +107,14 @@ def test_a_table_of_another_target_or_a_shorter_context_is_refused(table):
         table_latency(table, "t.json", targets.get("nano"), SPACE)
     with pytest.raises(UsageError, match="up to a context of 128, the search asks for 256"):
         table_latency(table, "t.json", MOCK, SPACE.replace(max_seq_len=256))
+
+
+def test_energy_is_of_the_power_that_was_measured(table):
+    assert measured_power_w(table) is None
+    assert table_latency(table, "t.json", MOCK, SPACE)[1].power_w == MOCK.power_w
+    rows = [row._replace(energy_mj=3.5 * row.latency_ms.p50) for row in table.rows]
+    assert measured_power_w(table.replace(rows=rows)) == pytest.approx(3.5)
+    assert table_latency(table.replace(rows=rows), "", MOCK, SPACE)[1].power_w == pytest.approx(3.5)
 
 
 def test_the_whole_loop_as_commands(tmp_path, capsys):
