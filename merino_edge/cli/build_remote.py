@@ -33,7 +33,7 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
 
 def _options(bundle: Bundle, args: argparse.Namespace) -> Any:
     from merino_edge.pipeline.remote import RemoteOptions
-    from merino_edge.pipeline.remote.build import REMOTE_DIR
+    from merino_edge.pipeline.remote.walk import REMOTE_DIR
 
     words = [] if args.workspace is None else ["--workspace", str(args.workspace)]
     # beside a checkpoint --force replaces the bundle here; beside a bundle, the engine there
@@ -41,5 +41,6 @@ def _options(bundle: Bundle, args: argparse.Namespace) -> Any:
     return RemoteOptions(
         ssh_options=tuple(args.ssh_option),
         remote_dir=args.remote_dir or REMOTE_DIR,
-        build_options=tuple(words),
+        program=args.board_program,
+        words=tuple(words),
     )

@@ -331,12 +331,12 @@ def test_a_build_can_be_cancelled_and_who_listens_is_told(board, bundle):
 
 @pytest.mark.slow
 def test_another_build_of_the_same_files_is_not_disturbed(board, bundle):
-    board.behave(steps=16, step_s=0.1)
+    board.behave(steps=50, step_s=0.1)
     refused = []
 
     def build_otherwise():
         with pytest.raises(BoardError, match="with other options") as caught:
-            build(bundle, board, build_options=("--force",))
+            build(bundle, board, words=("--force",))
         refused.append(caught.value)
 
     report, _ = build(bundle, board, on_stage=once("step 1", build_otherwise))

@@ -1,7 +1,7 @@
 """What the board is, before anything is sent to it.
 
-The one idea: everything that would make a build fail after an hour of copying can be asked in two
-short commands: which merino-edge is there and which bundles it reads, where the bundle goes, how
+The one idea: everything that would make the work fail after an hour of copying can be asked in two
+short commands: which merino-edge is there and which bundles it reads, where they go, how
 much room there is. The board's own ``doctor --json`` answers for the board.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from merino_edge import __version__
 from merino_edge.errors import BoardError, MissingDependencyError, UnsupportedError
-from merino_edge.formats.manifest import SCHEMA, BundleManifest
+from merino_edge.formats.manifest import SCHEMA
 from merino_edge.pipeline.quantities import human
 from merino_edge.pipeline.remote.link_errors import last_line
 from merino_edge.pipeline.remote.ssh import Ssh
@@ -67,19 +67,19 @@ class Board:
     warnings: tuple[str, ...]
 
 
-def ask_board(ssh: Ssh, remote_dir: str, program: str, manifest: BundleManifest) -> Board:
+def ask_board(ssh: Ssh, remote_dir: str, program: str, needs_engine: bool) -> Board:
     """Find out what is there, and refuse what cannot work.
 
     Args:
         ssh: An open connection.
         remote_dir: Folder for bundles; "~" is the home there, and what is relative is below it.
         program: How merino-edge starts there; "" looks for it.
-        manifest: Of the bundle that shall go there.
+        needs_engine: The bundles that shall go there need an engine.
 
     Raises:
         BoardError: No merino-edge there, no such folder, a system tool is missing.
         UnsupportedError: Its merino-edge reads other bundles.
-        MissingDependencyError: The bundle needs an engine, and no library there builds one.
+        MissingDependencyError: An engine is needed, and no library there builds one.
     """
     given = shlex.split(program)
     answer = ssh.run(_PROBE, remote_dir, given[0] if given else "")
@@ -97,23 +97,24 @@ def ask_board(ssh: Ssh, remote_dir: str, program: str, manifest: BundleManifest)
         warnings=_warnings(about),
     )
     _check_schema(ssh.host, board, about.get("bundle_schema"))
-    _check_engine(ssh.host, board, manifest)
+    if needs_engine:
+        _check_engine(ssh.host, board)
     return board
 
 
-def check_room(ssh: Ssh, board: Board, missing_bytes: int, bundle_bytes: int) -> None:
-    """Refuse to fill the disk: what is to be copied, and an engine as large as the bundle.
+def check_room(ssh: Ssh, board: Board, missing_bytes: int, engine_bytes: int) -> None:
+    """Refuse to fill the disk with what is to be copied, and with engines about as large.
 
     Raises:
         BoardError: There is not enough room.
     """
-    needed = missing_bytes + bundle_bytes
+    needed = missing_bytes + engine_bytes
     if board.free_bytes >= needed:
         return
     raise BoardError(
         f"'{ssh.host}' has {human(board.free_bytes, 'B')} free in {board.folder}; copying and "
         f"building need {human(needed, 'B')}.",
-        f"{human(missing_bytes, 'B')} to copy, about {human(bundle_bytes, 'B')} for the engine.",
+        f"{human(missing_bytes, 'B')} to copy, about {human(engine_bytes, 'B')} for engines.",
         "make room there (df -h; du -xsh ~/.cache/*), or name another disk with --remote-dir.",
     )
 
@@ -188,8 +189,8 @@ def _check_schema(host: str, board: Board, schema: str | None) -> None:
     )
 
 
-def _check_engine(host: str, board: Board, manifest: BundleManifest) -> None:
-    if manifest.engine is None or board.engines:
+def _check_engine(host: str, board: Board) -> None:
+    if board.engines:
         return
     raise MissingDependencyError(
         "tensorrt",

@@ -1,15 +1,15 @@
-"""The build on the board, which goes on whether anyone listens or not.
+"""The work on the board, which goes on whether anyone listens or not.
 
-The one idea: a job is a folder beside the bundle's. The build runs in a session of its own, writes
+The one idea: a job is a folder on the board. The work runs in a session of its own, writes
 its result, its log and at last its exit code there, and *holds a lock* on the folder as long as it
 or a child of it lives. So "does it run?" is asked of the kernel, not of a process number that may
 belong to somebody else by now, and a lock never outlives a power failure.
 
 ::
 
-    BUNDLE_ID.job/  lock  request  run  pid  result  log  exit  collected
+    JOB/  lock  request  run  pid  result  log  exit  collected
 
-``request`` says what is being built (a checksum), ``run`` which call of ours started it, ``exit``
+``request`` says what is being done (a checksum), ``run`` which call of ours started it, ``exit``
 holds the code and the seconds it took. This module does not know what the result says.
 """
 
@@ -61,7 +61,7 @@ echo started
 )
 # Prints the log from byte $2 on until the lock is free. Whether it is free is asked before the log
 # is read, so that no last words are lost. Looks often at first, since most failures come early, and
-# seldom later, since the build is being timed.
+# seldom later ($3 seconds), since what runs is being timed.
 _FOLLOW = """
 cd "$1" || exit 1
 n=$2; looks=0
@@ -71,7 +71,7 @@ while :; do
   if [ "$size" -gt "$n" ]; then tail -c +$((n + 1)) log | head -c $((size - n)); n=$size; fi
   [ -z "$over" ] || exit 0
   looks=$((looks + 1))
-  if [ "$looks" -lt 20 ]; then sleep 0.2; else sleep 1; fi
+  if [ "$looks" -lt 20 ]; then sleep 0.2; else sleep "$3"; fi
 done
 """
 _COLLECT = 'cd "$1" && cat exit && head -c "$2" result'
@@ -97,12 +97,12 @@ class State(Enum):
 
     IDLE = "idle"  # nothing runs, nothing to collect
     STARTED = "started"
-    RUNNING = "running"  # what we want is being built already
-    DONE = "done"  # built, and not collected yet
+    RUNNING = "running"  # what we want is being done already
+    DONE = "done"  # done, and not collected yet
 
 
 class Outcome(NamedTuple):
-    """How a build ended.
+    """How a job ended.
 
     Attributes:
         exit_code: Of the program on the board.
@@ -117,18 +117,37 @@ class Outcome(NamedTuple):
     log: str
 
 
+class Kind(NamedTuple):
+    """Words for a kind of job, and how it is watched.
+
+    Attributes:
+        noun: What it is: "build".
+        verb: What the board does then: "builds the engine".
+        look_every_s: Seconds between two looks at its log, once it has run for some time. Each
+            look starts a few short processes beside it.
+    """
+
+    noun: str
+    verb: str
+    look_every_s: int
+
+
 class Job:
-    """The build of one bundle on a board.
+    """A program that runs on a board, one at a time in its folder.
 
     Args:
         ssh: The connection.
+        kind: What it is, for people, and how often it is looked at.
         folder: Of the job, on the board.
-        command: What builds, on the board.
-        content: Names what is built from, such as the manifest's checksum.
+        command: The program and its words.
+        content: Names what it works on, such as the manifest's checksum.
         run: Names this call; a repeated start recognises its own job by it.
     """
 
-    def __init__(self, ssh: Ssh, folder: str, command: Sequence[str], content: str, run: str):
+    def __init__(
+        self, ssh: Ssh, kind: Kind, folder: str, command: Sequence[str], content: str, run: str
+    ):
+        self.kind = kind
         self._ssh = ssh
         self._folder = folder
         self._command = tuple(command)
@@ -139,24 +158,24 @@ class Job:
         """Look, without starting anything.
 
         Raises:
-            BoardError: The connection failed, the folder cannot be used, or another build of the
-                same bundle is going on.
+            BoardError: The connection failed, the folder cannot be used, or another job on the
+                same files is going on.
         """
         return self._ask(_STATE)
 
     def start(self) -> State:
-        """Start the build unless it runs already; safe to repeat when the answer was lost.
+        """Start the job unless it runs already; safe to repeat when the answer was lost.
 
         Raises:
-            BoardError: The connection failed, the folder cannot be used, or another build of the
-                same bundle is going on.
+            BoardError: The connection failed, the folder cannot be used, or another job on the
+                same files is going on.
         """
         return self._ask(_START, *self._command)
 
     def follow(
         self, patience: Patience, on_line: Callable[[str], None], on_tick: Callable[[], None]
     ) -> Outcome:
-        """Hand on the lines of the log as they come, until the build has ended.
+        """Hand on the lines of the log as they come, until the job has ended.
 
         Args:
             patience: Mends the connection.
@@ -164,7 +183,7 @@ class Job:
             on_tick: Called at least about once a second.
 
         Raises:
-            BoardError: The board did not come back, or the build vanished without an exit code.
+            BoardError: The board did not come back, or the job vanished without an exit code.
         """
         log = _Lines(on_line)
         patience.keep_trying(lambda: self._read_log(log, patience, on_tick))
@@ -172,7 +191,7 @@ class Job:
         return patience.keep_trying(lambda: self._collect(patience))
 
     def mark_collected(self) -> None:
-        """Let the next call build again instead of getting this result.
+        """Let the next call begin again instead of getting this result.
 
         Raises:
             BoardError: The connection failed.
@@ -180,16 +199,16 @@ class Job:
         self._ssh.run('cd "$1" && : >collected', self._folder)
 
     def cancel(self) -> bool:
-        """End the build; whether there was one.
+        """End the job; whether there was one.
 
         Raises:
-            BoardError: The connection failed, or the build does not end.
+            BoardError: The connection failed, or the job does not end.
         """
         answer = self._ssh.run(_CANCEL, self._folder)
         if answer.code == 0:
             return answer.stdout.strip() == "cancelled"
         raise BoardError(
-            f"the build on '{self._ssh.host}' could not be ended.",
+            f"the {self.kind.noun} on '{self._ssh.host}' could not be ended.",
             answer.stderr.strip() or None,
             f"ssh {self._ssh.host} ps -ef",
         )
@@ -206,13 +225,14 @@ class Job:
         if word != "busy":
             return State(word)
         raise BoardError(
-            f"'{self._ssh.host}' is building this bundle with other options or another manifest.",
-            f"its files are in {self._folder}.",
+            f"a {self.kind.noun} runs on '{self._ssh.host}' with other options or other files.",
+            f"its folder is {self._folder}.",
             "wait until it has ended, or end it with --cancel.",
         )
 
     def _read_log(self, log: "_Lines", patience: Patience, on_tick: Callable[[], None]) -> None:
-        with self._ssh.session(_FOLLOW, self._folder, str(log.n_bytes)) as session:
+        words = (self._folder, str(log.n_bytes), str(self.kind.look_every_s))
+        with self._ssh.session(_FOLLOW, *words) as session:
             for data in session.chunks(_TICK_S):
                 if data:
                     patience.progressed()
@@ -228,7 +248,7 @@ class Job:
         if answer.code == 0 and len(words) == 2:
             return Outcome(int(words[0]), int(words[1]), result, log)
         raise BoardError(
-            f"the build on '{self._ssh.host}' vanished without an exit code.",
+            f"the {self.kind.noun} on '{self._ssh.host}' vanished without an exit code.",
             "the board restarted, or its disk is full."
             + (f" Its last words: {log.splitlines()[-1]}" if log else ""),
             f"ssh {self._ssh.host} 'uptime; df -h; dmesg | tail'; then: {patience.again}",

@@ -86,7 +86,7 @@ class Patience:
             f"the connection to '{self._ssh.host}' broke, and it did not come back within "
             f"{self._give_up_after_s:g} s: {lost.message}",
             lost.note,
-            f"a build that runs there is not disturbed; this goes on from here: {self.again}",
+            f"what runs there is not disturbed; this goes on from here: {self.again}",
         )
 
 

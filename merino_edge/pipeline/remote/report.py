@@ -10,17 +10,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from merino_edge.errors import BoardBuildError, BoardError, MerinoError, StoppedError
+from merino_edge.errors import BoardError
 from merino_edge.formats import jsonio
 from merino_edge.pipeline.quantities import human
-from merino_edge.pipeline.remote.link_errors import last_line
+from merino_edge.pipeline.remote.failures import Ended, failure
 
 SCHEMA = "merino-edge.board-report/1"
-# Exit codes that mean the same on both machines; any other failure is 1 here.
-_OURS = (1, 2, 3, 4, 5, 6, 8)
-# 128 + SIGKILL: on a board without swap that is the kernel, out of memory.
-_KILLED, _OUT_OF_MEMORY = 137, 4
-_CANCELLED = 130
 
 
 @dataclass(frozen=True)
@@ -113,36 +108,7 @@ def check(report: RemoteReport, log: str, log_path: str) -> None:
             f"the build on '{report.host}' ended well, but its answer is not JSON.",
             f"merino-edge there is {report.merino_edge}; the log is {log_path}.",
         )
-    raise _failure(report, log, log_path)
-
-
-def _failure(report: RemoteReport, log: str, log_path: str) -> MerinoError:
-    said = _last_error(log)
-    note = " ".join(filter(None, (said.get("note"), f"The board's whole log: {log_path}.")))
-    if report.exit_code == _CANCELLED:
-        return StoppedError(f"the build on '{report.host}' was cancelled.", note)
-    if report.exit_code == _KILLED:
-        return BoardBuildError(
-            f"the build on '{report.host}' was killed, most likely for want of memory.",
-            _OUT_OF_MEMORY,
-            note,
-            f"ssh {report.host} 'dmesg | tail'; add swap there: merino-edge doctor says how.",
-        )
-    words = said.get("error") or last_line(log) or f"it ended with code {report.exit_code}."
-    code = report.exit_code if report.exit_code in _OURS else 1
-    hint = f"on the board: {said['hint']}" if "hint" in said else None
-    return BoardBuildError(f"the build on '{report.host}' failed: {words}", code, note, hint)
-
-
-def _last_error(log: str) -> dict[str, str]:
-    """The three lines that every command of ours ends with when it fails."""
-    said: dict[str, str] = {}
-    for line in log.splitlines():
-        name, colon, text = line.partition(": ")
-        if colon and name in ("error", "note", "hint"):
-            said = {} if name == "error" else said
-            said[name] = text
-    return said
+    raise failure(Ended("build", report.host, report.exit_code, log, log_path))
 
 
 def _scalars(result: Any) -> dict[str, str]:
