@@ -56,6 +56,7 @@ N_FOLDS = 10
 FEWEST_DECODERS = 12
 N_THRESHOLDS = 8  # of each kind that are tried
 BETTER = 0.95  # of the error: so much better must a larger cache foretell to be believed
+FAR = 1.25  # beyond the least and the most that was fitted
 # Of one token, a weight is read once and used once: one price.
 _NOT_OF = {DECODE: ("weights x tokens",), PREFILL: ()}
 
@@ -160,6 +161,17 @@ class TableLatency:
     def spill_ms(self, part: Part) -> float:
         """What a part adds where the whole does not fit."""
         return self.factor * self._fit(part.q_len == 1).spill_ms(part)
+
+    def beyond_reach(self, decode_ms: float) -> str | None:
+        """A sentence where a token takes much more or less than any that was fitted."""
+        assert self.decode is not None
+        least, most = self.decode.reach
+        if least / FAR <= decode_ms <= most * FAR:
+            return None
+        return (
+            f"{decode_ms:.3f} ms a token lie outside what the table was fitted to, {least:.3f} to "
+            f"{most:.3f} ms: the stated interval says nothing there."
+        )
 
     def ms(self, a: Architecture, workload: Workload) -> float:
         """Milliseconds of a whole call."""

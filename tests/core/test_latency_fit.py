@@ -76,6 +76,15 @@ def test_a_correction_scales_everything_and_narrows_the_interval():
     assert (corrected.decode_spread, corrected.prefill_spread) == (1.01, 1.01)
 
 
+def test_what_lies_far_outside_is_told():
+    model = fit_table(table_by(lambda a, w: law_ms(a, w, INT4)))
+    least, most = model.decode.reach
+    assert model.beyond_reach(1.1 * most) is None
+    assert model.beyond_reach(0.9 * least) is None
+    assert f"{least:.3f} to {most:.3f} ms" in model.beyond_reach(2.0 * most)
+    assert model.beyond_reach(0.5 * least)
+
+
 def test_too_few_decoders_are_refused():
     table = table_by(lambda a, w: 1.0)
     few = set(sorted(table.architectures)[:8])

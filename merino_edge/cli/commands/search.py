@@ -35,7 +35,7 @@ from merino_edge.cli.options import (
     positive_int,
     refuse_to_replace,
 )
-from merino_edge.cli.output import Progress, print_json
+from merino_edge.cli.output import Progress, print_json, warn
 from merino_edge.errors import UsageError
 
 # Option -> field of the budget.
@@ -195,6 +195,9 @@ def run(options: argparse.Namespace) -> int:
         print_json({**result.to_document(), "finalists": [each.record() for each in finalists]})
     else:
         _print_card(result, question.table, finalists, written)
+    doubt = question.latency and question.latency.beyond_reach(result.best.cost.latency_ms)
+    if doubt:
+        warn(doubt)
     return 0
 
 
