@@ -11,6 +11,9 @@ Each probe of each round is one line of a journal, written and synced before the
 was interrupted goes on with the first line that is missing. A probe whose every sample is known to
 ``TIGHT`` is not timed again.
 
+Where the board shows its power, idle is measured before all else, and each round of a probe takes
+somewhat longer, so that its energy can be told; where it shows none, nothing is different.
+
 Not known here: what the rows are good for. Nothing is fitted, and a board needs numpy only.
 """
 
@@ -42,6 +45,7 @@ from merino_edge.runtime.conditions import conditions_between, others_cpu_share,
 from merino_edge.runtime.device_info import device_info, power_mode
 from merino_edge.runtime.memory import peak_rss_bytes
 from merino_edge.runtime.session import GenerationSession
+from merino_edge.runtime.telemetry import Telemetry, Watch
 
 JOURNAL = "measured.jsonl"
 SCHEMA = "merino-edge.profile-journal/1"
@@ -57,6 +61,7 @@ _ANCHOR_S = 0.02
 
 Note = Callable[[str], None]
 OpenSession = Callable[[Bundle], GenerationSession]
+OnSpan = Callable[[str, float, float], None]  # phase, from and to, in perf_counter seconds
 
 
 class Limits(NamedTuple):
@@ -86,8 +91,10 @@ class Line(NamedTuple):
         beside_ms: Workload -> what the anchor took beside it, a token or its prompt.
         throttled: The device said that it throttles.
         others_cpu_share: Of all cores, used by other processes meanwhile.
-        energy_mj: Workload -> millijoules of one call; empty where no rail is known.
+        energy_mj: Workload -> millijoules of one call, idle power included; empty where no rail
+            is known.
         peak_rss_bytes: Of this process, so far.
+        idle_w: What the board took before all began, with nothing running.
     """
 
     probe: str
@@ -98,6 +105,7 @@ class Line(NamedTuple):
     others_cpu_share: Optional[float] = None
     energy_mj: Dict[str, float] = {}
     peak_rss_bytes: Optional[int] = None
+    idle_w: Optional[float] = None
 
 
 class Timed(NamedTuple):
@@ -190,6 +198,7 @@ def measure(
     threads: int,
     limits: Limits = NO_LIMITS,
     on_note: Note = lambda text: None,
+    telemetry: Optional[Telemetry] = None,
 ) -> LatencyTable:
     """Time all probes; goes on with what an earlier call left.
 
@@ -201,26 +210,41 @@ def measure(
         threads: CPU threads that it uses.
         limits: How long.
         on_note: Told what is being timed.
+        telemetry: Of the machine that is measured; left out, it is looked for. Is closed.
 
     Raises:
         UsageError: The journal is of another measurement.
         FormatError: A bundle is missing or damaged.
         StoppedError: Interrupted; the journal has all that was finished.
     """
+    telemetry = telemetry or Telemetry.open()
+    telemetry.measure_idle(on_note)
     anchor = open_session(Bundle.open(probe_folder(folder, probes.anchor)))
     try:
         setting = _setting(probes, anchor.backend, threads)
         header = Header(SCHEMA, _now(), jsonio.encode(probes), setting, device_info())
         journal = Journal(journal_folder, header)
-        run = _Run(probes, folder, open_session, anchor, journal, limits, on_note)
+        run = _Run(probes, folder, open_session, anchor, journal, limits, on_note, telemetry)
         before = snapshot()
         run.rounds()
         conditions = conditions_between(before, snapshot(), journal.header.device.n_cores)
-        return table_of(probes, journal, conditions)
+        return table_of(probes, journal, _with_throttling(conditions, journal.lines, telemetry))
     except KeyboardInterrupt:
         raise StoppedError("stopped; what was timed is kept in '{}'.".format(journal_folder))
     finally:
         anchor.close()
+        telemetry.close()
+
+
+def _with_throttling(conditions: Conditions, lines: List[Line], telemetry: Telemetry) -> Conditions:
+    """Conditions that say of how many lines the board throttled, and what telemetry warns of."""
+    n_throttled = sum(line.throttled for line in lines)
+    warnings = conditions.warnings + telemetry.warnings
+    if n_throttled:
+        text = "the board throttled in {} of {} samples; their rows are marked."
+        warnings.append(text.format(n_throttled, len(lines)))
+    throttled = n_throttled > 0 if telemetry.tells_throttling else None
+    return conditions._replace(throttled=throttled, warnings=warnings)
 
 
 def table_of(probes: ProbeSet, journal: Journal, conditions: Conditions) -> LatencyTable:
@@ -287,7 +311,9 @@ class _Run:
         journal: Journal,
         limits: Limits,
         note: Note,
+        telemetry: Telemetry,
     ):
+        self._telemetry = telemetry
         self._probes, self._folder, self._open = probes, folder, open_session
         self._journal, self._limits, self._note = journal, limits, note
         self._anchor = _Anchor(anchor, probes.seed)
@@ -323,9 +349,10 @@ class _Run:
     def _line(self, name: str, index: int) -> Line:
         before = snapshot()
         found, beside = {}, {}  # type: Dict[str, float], Dict[str, float]
-        with self._open(Bundle.open(probe_folder(self._folder, name))) as session:
+        bundle = Bundle.open(probe_folder(self._folder, name))
+        with self._open(bundle) as session, self._telemetry.watch() as watch:
             for length in self._probes.lengths:
-                ms, anchor_ms = self._anchor.beside(session, length)
+                ms, anchor_ms = self._anchor.beside(session, length, watch)
                 found.update(ms)
                 beside.update(anchor_ms)
         return Line(
@@ -333,8 +360,11 @@ class _Run:
             round=index,
             ms=found,
             beside_ms=beside,
+            throttled=bool(watch.throttled),
             others_cpu_share=others_cpu_share(before, snapshot()),
+            energy_mj=_energy_mj(found, watch),
             peak_rss_bytes=peak_rss_bytes(),
+            idle_w=self._telemetry.idle_w,
         )
 
 
@@ -359,14 +389,14 @@ class _Anchor:
             if all(abs(ms / before[phase] - 1.0) < SETTLED for phase, ms in self.look().items()):
                 return
 
-    def beside(self, session: GenerationSession, length: int) -> Any:
-        """Time a session at a length, between two looks.
+    def beside(self, session: GenerationSession, length: int, watch: Optional[Watch] = None) -> Any:
+        """Time a session at a length, between two looks, and tell ``watch`` when it ran.
 
         Returns:
             Workload -> its milliseconds, and workload -> the anchor's of the same phase.
         """
         before = self._last
-        found = time_length(session, length, self._seed)
+        found = time_length(session, length, self._seed, watch)
         after = self.look()
         phases = {label: Workload.of_label(label).phase for label in found}
         return found, {n: (before[p] + after[p]) / 2.0 for n, p in phases.items()}
@@ -405,25 +435,45 @@ def time_beside(
     return Timed(ms, half, percentile(sorted(raw), 50), len(raw))
 
 
-def time_length(session: GenerationSession, length: int, seed: int) -> Dict[str, float]:
+def time_length(
+    session: GenerationSession, length: int, seed: int, watch: Optional[Watch] = None
+) -> Dict[str, float]:
     """A prompt and the tokens after it, as often as makes a sample of some length.
 
     Args:
         session: Is reset.
         length: Tokens in the cache at the middle of the burst.
         seed: Of the token ids.
+        watch: Is told when each workload ran, and may ask for more of it.
 
     Returns:
         Workload -> milliseconds: medians of the prompts and of all tokens.
     """
     prompt = prompt_len(length)
-    found = _bursts(session, _ids(session, prompt, seed), BURST, seed, _LEAST_S)
     names = {PREFILL: Workload(PREFILL, prompt).label, DECODE: Workload(DECODE, length).label}
+
+    def on_span(phase: str, start_s: float, end_s: float) -> None:
+        if watch is not None:
+            watch.add(names[phase], start_s, end_s)
+
+    least_s = _LEAST_S if watch is None else max(_LEAST_S, watch.least_s)
+    found = _bursts(session, _ids(session, prompt, seed), BURST, seed, least_s, on_span)
     return {names[phase]: ms for phase, ms in found.items()}
 
 
+def _energy_mj(found_ms: Dict[str, float], watch: Watch) -> Dict[str, float]:
+    """Workload -> its mean power times what one call took, where the power is known."""
+    watts = {label: watch.mean_w(label) for label in found_ms}
+    return {label: w * found_ms[label] for label, w in watts.items() if w is not None}
+
+
 def _bursts(
-    session: GenerationSession, ids: np.ndarray, n_tokens: int, seed: int, least_s: float
+    session: GenerationSession,
+    ids: np.ndarray,
+    n_tokens: int,
+    seed: int,
+    least_s: float,
+    on_span: OnSpan = lambda phase, start, end: None,
 ) -> Dict[str, float]:
     """Phase -> median milliseconds, of prompts and the tokens after each, for some time."""
     prompts, steps = [], []  # type: List[float], List[float]
@@ -432,8 +482,11 @@ def _bursts(
         session.reset()
         start = time.perf_counter()
         session.prefill(ids)
-        prompts.append(1e3 * (time.perf_counter() - start))
+        middle = time.perf_counter()
         steps += _steps_ms(session, n_tokens, seed)
+        prompts.append(1e3 * (middle - start))
+        on_span(PREFILL, start, middle)
+        on_span(DECODE, middle, time.perf_counter())
     return {PREFILL: float(np.median(prompts)), DECODE: float(np.median(steps))}
 
 
