@@ -4,13 +4,17 @@ The one idea: budget, prediction and measurement stand in one row, both with the
 that the verdict can be checked by eye. A mock's word is never called a measurement.
 """
 
+from typing import TYPE_CHECKING
+
 from merino_edge.formats.architecture import describe
 from merino_edge.formats.latency_table import MEASURED
 from merino_edge.pipeline.latency_view import TableView, ms_words
 from merino_edge.pipeline.markup import Markup, section, table, tag
-from merino_edge.pipeline.measured_search import Confirmed
 from merino_edge.pipeline.quantities import share
 from merino_edge.pipeline.scatter import Cross
+
+if TYPE_CHECKING:  # a page needs no torch, and building a finalist does
+    from merino_edge.pipeline.measured_search import Confirmed
 
 
 def finalists(view: TableView) -> Markup:
@@ -20,7 +24,7 @@ def finalists(view: TableView) -> Markup:
     title = "The budget and the finalists"
     budget = f"The budget is {ms_words(view.budget_ms)} for one token. "
     if not view.finalists:
-        return section(title, budget + "No finalist was built and timed.")
+        return section(title, budget + "No finalist was built and timed.", _reach_note(view))
     sentence = budget + (
         "Each finalist was chosen by its prediction, then built with random weights and timed here "
         "beside the table’s anchor. It passes if the upper end of what was measured keeps the "
@@ -30,10 +34,19 @@ def finalists(view: TableView) -> Markup:
         sentence = budget + "Nothing was timed: a mock stands for the device and says what it says."
     said = "measured" if view.finalists[0].provenance == MEASURED else "a mock says"
     header = ("finalist", "verdict", "budget", "predicted", said, "unused")
-    return section(title, sentence, table(header, [_row(each) for each in view.finalists], 2))
+    rows = [_row(each) for each in view.finalists]
+    return section(title, sentence, table(header, rows, 2), _reach_note(view))
 
 
-def _row(found: Confirmed) -> list[object]:
+def _reach_note(view: TableView) -> Markup:
+    """Where the budget lies outside what was fitted, a sentence that says so."""
+    if view.budget_ms is None or view.model is None or view.model.decode is None:
+        return Markup()
+    far = view.model.beyond_reach(view.budget_ms)
+    return tag("p", f"The budget: {far}", class_="note") if far else Markup()
+
+
+def _row(found: "Confirmed") -> list[object]:
     a = found.result.best.architecture
     half_ms = found.predicted_high_ms - found.predicted_ms
     return [
@@ -46,7 +59,7 @@ def _row(found: Confirmed) -> list[object]:
     ]
 
 
-def verdict(found: Confirmed) -> str:
+def verdict(found: "Confirmed") -> str:
     """PASS or FAIL."""
     return "PASS" if found.passed else "FAIL"
 
@@ -56,7 +69,7 @@ def crosses_of(view: TableView) -> list[Cross]:
     return [_cross(each) for each in view.finalists]
 
 
-def _cross(found: Confirmed) -> Cross:
+def _cross(found: "Confirmed") -> Cross:
     ms, half = found.measured.ms, found.measured.half_ms
     foretold, high = found.predicted_ms, found.predicted_high_ms
     said = "measured" if found.provenance == MEASURED else "a mock says"

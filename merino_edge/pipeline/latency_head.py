@@ -48,10 +48,10 @@ def summary(view: TableView) -> Markup:
 
 
 def _verdict(view: TableView) -> str:
-    n_rows, name = len(view.table.rows), view.table.device.model
+    rows = f"{len(view.table.rows):,} rows of {len(view.table.architectures)} decoders"
     if view.is_measured:
-        return f"Measured on {name}: {n_rows:,} rows."
-    return f"Predicted: no device was asked; nothing on this page was measured. {n_rows:,} rows."
+        return f"Measured on {view.table.device.model}: {rows}, {_rounds_words(view)}."
+    return f"Predicted: no device was asked, nothing on this page was measured. {rows}."
 
 
 def _device_words(device: DeviceInfo) -> str:
@@ -78,13 +78,17 @@ def _decoder_words(view: TableView) -> str:
 
 
 def _row_words(view: TableView) -> str:
-    rows = view.table.rows
-    counts = [len(row.rounds) for row in rows] or [0]
-    throttled = sum(row.throttled for row in rows)
-    words = f"{len(rows):,}, {min(counts)} to {max(counts)} rounds each"
-    if min(counts) == max(counts):
-        words = f"{len(rows):,}, {counts[0]} round{'' if counts[0] == 1 else 's'} each"
+    throttled = sum(row.throttled for row in view.table.rows)
+    words = f"{len(view.table.rows):,}, {_rounds_words(view)}"
     return words + (f"; {throttled} taken while the device throttled" if throttled else "")
+
+
+def _rounds_words(view: TableView) -> str:
+    counts = [len(row.rounds) for row in view.table.rows] or [0]
+    low, high = min(counts), max(counts)
+    if low < high:
+        return f"{low} to {high} rounds each"
+    return f"{low} round{'' if low == 1 else 's'} each"
 
 
 def conditions(view: TableView) -> Markup:

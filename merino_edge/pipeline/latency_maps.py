@@ -38,8 +38,9 @@ def layer_maps(view: TableView) -> Markup:
     sentence = (
         "Milliseconds of one application of one layer, by the prices of the model: these are "
         f"predictions, the table timed whole decoders only. Sizes are those of {of}, some left "
-        "out where there are many; heads as they have them. Darker is slower. Grey figures without "
-        "colour are guesses: no timed decoder has such proportions."
+        "out where there are many; heads as they have them. What does not fit a cache comes on top "
+        "of a whole call and is not in it. Darker is slower. Grey figures without colour are "
+        "guesses: no timed decoder has such proportions."
     )
     return section(title, sentence, *(_phase(fit, sizes, view) for fit in view.fits))
 
@@ -79,7 +80,11 @@ def thinned(values: Sequence[int], most: int) -> list[int]:
 def _phase(fit: LatencyFit, sizes: _Sizes, view: TableView) -> Markup:
     length = view.longest(fit.phase)
     q_len = 1 if fit.phase == DECODE else length
-    call = f"a token after {length:,}" if fit.phase == DECODE else f"a prompt of {length:,} tokens"
+    call = (
+        f"a token after {length:,} others"
+        if fit.phase == DECODE
+        else f"a prompt of {length:,} tokens"
+    )
     template = view.table.architectures[view.table.anchor]
 
     def layer_ms(block: BlockSpec, again: bool) -> float:
@@ -90,10 +95,10 @@ def _phase(fit: LatencyFit, sizes: _Sizes, view: TableView) -> Markup:
     drawn = [tag("h3", f"{fit.phase}: {call}")]
     if first == again:
         note = "A layer that is applied again takes as long: no block is held to stay in a cache."
-        drawn += [tag("p", note, class_="note"), _map(f"each layer of {call}", first, sizes)]
+        drawn += [tag("p", note, class_="note"), _map("each application", first, sizes)]
     else:
-        drawn.append(_map(f"first application, {call}", first, sizes))
-        drawn.append(_map(f"applied again in the same call, {call}", again, sizes))
+        drawn.append(_map("first application", first, sizes))
+        drawn.append(_map("applied again in the same call", again, sizes))
     return join(drawn)
 
 
@@ -123,7 +128,7 @@ def _map(words: str, cells: list[list[Cell]], sizes: _Sizes) -> Markup:
     return heat_map(
         f"Predicted milliseconds of a layer: {words}",
         "width",
-        f"feed-forward size; ms, {words}",
+        f"feed-forward size ({words}, ms)",
         [str(block.d_model) for block in sizes.blocks],
         [str(d_ff) for d_ff in sizes.d_ffs],
         cells,

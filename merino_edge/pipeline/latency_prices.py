@@ -63,7 +63,7 @@ def _columns(fit: LatencyFit, view: TableView) -> dict[str, tuple[str, str]]:
     costs = [n * price for n, price in zip([*done, spilled_mb], by_unit, strict=True)]
     whole = sum(costs)
     return {
-        name: (_price(price, whole), share(cost / whole) if price > _least(whole) else "")
+        name: (_price(price, whole), share(cost / whole) if cost > _least(whole) else "")
         for name, price, cost in zip(names, by_unit, costs, strict=True)
     }
 

@@ -104,7 +104,7 @@ def _errors(fit: LatencyFit, groups: dict[str, list[_Foretold]], view: TableView
     y = axis(
         "predicted too much (above) or too little",
         [*errors, *ends, -_LEAST_ERROR, _LEAST_ERROR],
-        lambda value: f"{100.0 * value:+.3g} %".replace("-", "−"),
+        lambda value: f"{100.0 * value:+.3g} %".replace("-", "−").replace("+0 %", "0 %"),
     )
     band = level_band(
         f"stated interval: {signed(ends[0])} to {signed(ends[1])}", "no error", x, ends

@@ -7,6 +7,7 @@ with too few decoders has no model, and the sections that need one say why.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from merino_edge.core.latency_fit import LatencyFit, TableLatency, fit_table
 from merino_edge.core.space import SearchSpace
@@ -19,8 +20,10 @@ from merino_edge.formats.latency_table import (
     LatencyTable,
     Workload,
 )
-from merino_edge.pipeline.measured_search import Confirmed
 from merino_edge.runtime.profiler import relative_half_interval
+
+if TYPE_CHECKING:  # a page needs no torch, and building a finalist does
+    from merino_edge.pipeline.measured_search import Confirmed
 
 CALLS = {"decode": "one token", "prefill": "a prompt"}
 
@@ -42,7 +45,7 @@ class TableView:
     model: TableLatency | None
     missing: str
     limit_ms: float | None = None
-    finalists: Sequence[Confirmed] = ()
+    finalists: "Sequence[Confirmed]" = ()
     space: SearchSpace | None = None
 
     @property
@@ -81,7 +84,7 @@ class TableView:
 def view_of(
     table: LatencyTable,
     limit_ms: float | None = None,
-    finalists: Sequence[Confirmed] = (),
+    finalists: "Sequence[Confirmed]" = (),
     space: SearchSpace | None = None,
 ) -> TableView:
     """Fit the model of a table, if it has rows enough."""
@@ -106,5 +109,8 @@ def ms_words(ms: float, half_ms: float | None = None) -> str:
 
 
 def signed(fraction: float, digits: int = 1) -> str:
-    """A share with its sign: 0.012 -> "+1.2 %"."""
-    return f"{100.0 * fraction:+.{digits}f} %".replace("-", "−")
+    """A share with its sign: 0.012 -> "+1.2 %", -0.00001 -> "0.0 %"."""
+    rounded = round(100.0 * fraction, digits)
+    if not rounded:
+        return f"{0.0:.{digits}f} %"
+    return f"{rounded:+.{digits}f} %".replace("-", "−")

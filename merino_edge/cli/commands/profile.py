@@ -6,13 +6,15 @@ Example:
   merino-edge profile --target nano --space nano --build-only probes/
   merino-edge profile probes/ -o table.json
   merino-edge profile --merge monday.json tuesday.json -o both.json
+  merino-edge profile --show table.json --report table.html
   merino-edge search --latency-table table.json --max-latency-ms 5 -o arch.json
 
 The first two choose decoders of a space, build them with random weights, time them here, fit a
 model of latency to some and judge it by the others. What it takes is bounded by --max-minutes; an
 interrupted measurement goes on when the same command is given again. The third only builds the
 decoders, for a board that cannot; the fourth times them there. The workstation judges such a table
-when it reads it. The last but one puts tables of one setting together.
+when it reads it. --merge puts tables of one setting together; --show says what a table is worth
+and measures nothing. --report draws it on a page, on the workstation.
 
 Keep the machine quiet meanwhile, and on a board fix the clocks. Times are those of whole decoders
 at the speed that an anchor, timed beside each of them, showed as a rule.
@@ -24,8 +26,9 @@ import sys
 from typing import Any, List
 
 from merino_edge.cli import options
-from merino_edge.cli.machine import require_workstation
+from merino_edge.cli.machine import is_workstation, require_workstation
 from merino_edge.cli.output import Progress, print_json, print_table, warn
+from merino_edge.errors import SpecError, UsageError
 from merino_edge.formats.latency_table import LatencyTable, merge, read_table, write_table
 
 HEADER = ("", "decoders", "mean error", "worst", "within 5 %", "within 10 %", "rank tau", "inside")
@@ -72,7 +75,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--build-only", action="store_true", help="build the probes and stop")
     parser.add_argument("--merge", nargs="+", metavar="TABLE", help="put tables together")
     parser.add_argument("--unlike", action="store_true", help="merge unlike tables too")
+    parser.add_argument("--show", metavar="TABLE", help="print what a table is worth, and stop")
     parser.add_argument("-o", "--output", default="table.json", help="the table (table.json)")
+    parser.add_argument("--report", metavar="FILE", help="HTML page of the table, to look at")
     options.add_seed(parser)
     options.add_force(parser)
     options.add_json(parser)
@@ -80,25 +85,80 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure or merge, and print what the table is worth."""
-    options.refuse_to_replace(args.output, args.force)
-    if args.merge:
-        table = _merged(args)
-    elif args.probes:
-        table = _measured(args)
-    else:
-        require_workstation("choosing and building probes")
-        table = _profiled(args)
+    """Measure, merge or read, and print what the table is worth."""
+    _refuse_what_cannot_be_written(args)
+    table, path = _table(args), args.show or args.output
+    if args.report:
+        table = _drawn(table, args.report)
     if args.json:
         print_json(summary_of(table))
     else:
         sys.stdout.write("\n".join(card(table)) + "\n")
         _print_validation(table)
         sys.stdout.write("next: merino-edge search --latency-table {} --max-latency-ms MS\n".format(
-            args.output))  # fmt: skip
+            path))  # fmt: skip
     for text in table.conditions.warnings:
         warn(text)
     return 0
+
+
+def _refuse_what_cannot_be_written(args: argparse.Namespace) -> None:
+    """Before anything is measured."""
+    if args.show and (args.merge or args.probes or args.build_only):
+        raise UsageError(
+            "--show reads one table; it measures, builds and merges nothing.",
+            hint="merino-edge profile --show {}".format(args.show),
+        )
+    if not args.show:
+        options.refuse_to_replace(args.output, args.force)
+    if args.report:
+        _refuse_to_draw_on_a_board(args)
+        options.refuse_to_replace(args.report, args.force)
+
+
+def _refuse_to_draw_on_a_board(args: argparse.Namespace) -> None:
+    try:
+        require_workstation("--report")
+    except UsageError as error:
+        error.hint = (
+            "copy the table to a workstation: merino-edge profile --show {} --report {}".format(
+                os.path.basename(args.show or args.output), args.report
+            )
+        )
+        raise
+
+
+def _table(args: argparse.Namespace) -> LatencyTable:
+    if args.show:
+        return _judged(read_table(args.show))
+    if args.merge:
+        return _merged(args)
+    if args.probes:
+        return _measured(args)
+    require_workstation("choosing and building probes")
+    table = _profiled(args)  # type: LatencyTable
+    return table
+
+
+def _judged(table: LatencyTable) -> LatencyTable:
+    """With a validation, where it can have one: not on a board, nor of a few rows."""
+    if table.validation or not is_workstation():
+        return table
+    try:
+        from merino_edge.core.latency_check import validate
+
+        return table.replace(validation=validate(table))
+    except (ImportError, SpecError):  # the base package has no scipy
+        return table
+
+
+def _drawn(table: LatencyTable, path: str) -> LatencyTable:
+    """Judge a table and write its page."""
+    from merino_edge.pipeline.latency_page import write_latency_page
+
+    judged = _judged(table)
+    write_latency_page(path, judged)
+    return judged
 
 
 def _merged(args: argparse.Namespace) -> LatencyTable:
