@@ -26,6 +26,7 @@ RATE_HZ = 20.0  # a look costs an I2C transfer or two, of about a millisecond
 IDLE_S = 2.0
 FEWEST_SAMPLES = 3  # fewer are no mean
 LEAST_S = 0.4  # of a sample of a workload, where power is measured: eight looks
+LOOK_S = 0.2  # between two looks for throttling; one costs a dozen small files
 MAX_GAP_S = 0.5  # without a reading, in what counts as measured
 
 Span = Tuple[float, float]  # perf_counter seconds: from, to
@@ -151,17 +152,23 @@ class Watch:
 
     Attributes:
         least_s: How long a workload should be repeated to be seen; 0 where no power is measured.
+        throttled: Whether clocks were held back; None where the board does not tell. Looked for at
+            the beginning, at the end, and between whatever ran.
+        limited_by: Names of what held them back, for people.
     """
 
     def __init__(self, telemetry: "Telemetry"):
         self._telemetry = telemetry
         self._spans: Dict[str, List[Span]] = {}
         self._sampler = telemetry.new_sampler()
-        self._before = telemetry.signs()
-        self._after: Optional[Signs] = None
         self.least_s = LEAST_S if self._sampler else 0.0
+        self.throttled: Optional[bool] = None
+        self.limited_by: List[str] = []
+        self._signs: Optional[Signs] = None
+        self._looked_s = 0.0
 
     def __enter__(self) -> "Watch":
+        self._look()
         if self._sampler:
             self._sampler.start()
         return self
@@ -170,12 +177,14 @@ class Watch:
         if self._sampler:
             self._sampler.stop()
             self._telemetry.note_missed(self._sampler.trace)
-        self._after = self._telemetry.signs()
+        self._look()
 
     def add(self, label: str, start_s: float, end_s: float) -> None:
-        """Say that something ran from one moment to another, by ``time.perf_counter``."""
+        """Say, when nothing is being timed, what ran from when to when by ``perf_counter``."""
         if self._sampler:
             self._spans.setdefault(label, []).append((start_s, end_s))
+        if self._signs is not None and end_s - self._looked_s > LOOK_S:
+            self._look()
 
     def mean_w(self, label: str) -> Optional[float]:
         """Mean power while that ran; None where it was not measured."""
@@ -184,18 +193,15 @@ class Watch:
         found = self._sampler.trace.mean_power(self._spans.get(label, []))
         return None if found is None else found.mean_w
 
-    @property
-    def throttled(self) -> Optional[bool]:
-        """Whether clocks were held back meanwhile; None where the board does not tell."""
-        if self._before is None or self._after is None:
-            return None
-        return throttled_between(self._before, self._after)
-
-    @property
-    def limited_by(self) -> List[str]:
-        """Names of what limited a clock at the beginning or the end."""
-        looks = [look for look in (self._before, self._after) if look is not None]
-        return sorted({name for look in looks for name in look.limited})
+    def _look(self) -> None:
+        """Compare what the board says with what it said before."""
+        now = self._telemetry.signs()
+        if now is None:
+            return
+        before = self._signs or now
+        self.throttled = bool(self.throttled) or bool(throttled_between(before, now))
+        self.limited_by += [name for name in now.limited if name not in self.limited_by]
+        self._signs, self._looked_s = now, time.perf_counter()
 
 
 class Telemetry:

@@ -1,9 +1,12 @@
 """The profiler on a machine made of a clock: what drifts cancels, what was timed is never lost."""
 
 import json
+import os
 
 import numpy as np
 import pytest
+from board_files import NANO_HEAT, NANO_INPUT, NANO_RAILS
+from doubles import write_tree
 
 from merino_edge.errors import FormatError, StoppedError, UsageError
 from merino_edge.formats.architecture import Architecture, BlockSpec
@@ -12,6 +15,8 @@ from merino_edge.formats.latency_table import Workload
 from merino_edge.formats.probes import ProbeSet
 from merino_edge.runtime import profiler
 from merino_edge.runtime.profiler import Limits, measure, relative_half_interval, time_beside
+from merino_edge.runtime.rails import sysfs_source
+from merino_edge.runtime.telemetry import RATE_HZ, Sampler, Telemetry
 
 SMALL, MIDDLE, LARGE = (
     Architecture(blocks=(BlockSpec(16, 2, 2, 32, depth),), vocab_size=300, max_seq_len=96)
@@ -30,23 +35,33 @@ PROBES = ProbeSet(
 )
 
 
+IDLE_W, TOKEN_W, PROMPT_W = 1.25, 4.5, 9.0
+
+
 class Machine:
     """A clock that sessions move on: a token of a decoder takes as many milliseconds as layers.
 
     Attributes:
         pace: What everything is multiplied with, by the time since it began.
         calls: Steps and prompts so far; ``interrupt_at`` of them raises KeyboardInterrupt.
+        on_move: Is told how many watts are taken, from when to when.
     """
 
     def __init__(self):
         self.now_s, self.calls, self.interrupt_at = 0.0, 0, None
         self.pace = lambda now_s: 1.0
+        self.on_move = lambda watts, from_s, to_s: None
 
-    def take(self, ms):
+    def take(self, ms, watts):
         self.calls += 1
         if self.calls == self.interrupt_at:
             raise KeyboardInterrupt
-        self.now_s += 1e-3 * ms * self.pace(self.now_s)
+        self.wait(1e-3 * ms * self.pace(self.now_s), watts)
+
+    def wait(self, seconds, watts):
+        from_s, to_s = self.now_s, self.now_s + seconds
+        self.on_move(watts, from_s, to_s)
+        self.now_s = to_s
 
 
 class Session:
@@ -63,12 +78,12 @@ class Session:
 
     def prefill(self, ids):
         self.position += len(ids)
-        self._machine.take(0.5 * self._n_layers * len(ids))
+        self._machine.take(0.5 * self._n_layers * len(ids), PROMPT_W)
 
     def step(self, token):
         self.position += 1
         assert self.position <= self.context_len
-        self._machine.take(self._n_layers * (1.0 + self.position / 100.0))
+        self._machine.take(self._n_layers * (1.0 + self.position / 100.0), TOKEN_W)
 
     def __enter__(self):
         return self
@@ -87,13 +102,13 @@ def machine(monkeypatch):
     return machine
 
 
-def run(machine, folder, **limits):
+def run(machine, folder, telemetry=None, **limits):
     layers = {a.arch_id: a.n_layers for a in (SMALL, MIDDLE, LARGE)}
 
     def opener(path):
         return Session(machine, layers[path.rpartition("/")[2]])
 
-    return measure(PROBES, "probes", str(folder), opener, 1, Limits(**limits))
+    return measure(PROBES, "probes", str(folder), opener, 1, Limits(**limits), telemetry=telemetry)
 
 
 def medians(table):
@@ -201,3 +216,100 @@ def test_the_interval_of_a_median_is_about_as_wide_as_medians_differ():
     assert np.mean(np.abs(np.log(medians_seen)) <= np.median(halves)) == pytest.approx(
         0.95, abs=0.04
     )
+
+
+class Board:
+    """A Nano's files, kept up to date by the machine's clock.
+
+    Attributes:
+        events: From which second on which files change; None takes a file away.
+    """
+
+    def __init__(self, machine, root, monkeypatch):
+        self._machine, self._sampler, self.events = machine, None, []
+        self.root = write_tree(root, {**NANO_RAILS, **NANO_HEAT})
+        self.telemetry = Telemetry(sysfs_source(self.root), self.root, self._sampler_of)
+        machine.on_move = self._move
+        monkeypatch.setattr(profiler.time, "sleep", lambda s: machine.wait(s, IDLE_W))
+
+    def _sampler_of(self, read_w):
+        board = self
+
+        class Driven(Sampler):
+            """Looks when the machine's clock says so, and not in a thread of its own."""
+
+            def start(self):
+                board._sampler = self
+
+            def stop(self):
+                board._sampler = None
+
+        return Driven(read_w)
+
+    def _move(self, watts, from_s, to_s):
+        for look in range(int(from_s * RATE_HZ) + 1, int(to_s * RATE_HZ) + 1):
+            self._machine.now_s = look / RATE_HZ
+            self._happen()
+            if self._sampler is not None:
+                self._show(watts)
+                self._sampler.look()
+
+    def _show(self, watts):
+        path = os.path.join(self.root, NANO_INPUT.lstrip("/"))
+        if os.path.exists(path):
+            write_tree(self.root, {NANO_INPUT: f"{1000 * watts:.0f}\n"})
+
+    def _happen(self):
+        while self.events and self.events[0][0] <= self._machine.now_s:
+            _, path, text = self.events.pop(0)
+            if text is None:
+                os.remove(os.path.join(self.root, path.lstrip("/")))
+            else:
+                write_tree(self.root, {path: text})
+
+
+@pytest.fixture
+def board(machine, tmp_path, monkeypatch):
+    return Board(machine, tmp_path / "board", monkeypatch)
+
+
+def test_a_call_costs_the_power_of_its_own_kind_times_its_time(machine, board, tmp_path):
+    table = run(machine, tmp_path / "journal", board.telemetry)
+    for row in table.rows:
+        watts = PROMPT_W if row.workload.startswith("prefill") else TOKEN_W
+        assert row.energy_mj == pytest.approx(watts * row.latency_ms.p50, rel=0.01)
+    assert not any(row.throttled for row in table.rows)
+    assert table.conditions.throttled is False
+    lines = (tmp_path / "journal" / profiler.JOURNAL).read_text().splitlines()[1:]
+    assert [json.loads(line)["idle_w"] for line in lines] == pytest.approx([IDLE_W] * len(lines))
+
+
+def test_a_board_without_rails_is_timed_as_ever(machine, board, tmp_path):
+    plain = run(machine, tmp_path / "a", Telemetry(None, str(tmp_path / "nothing")))
+    now_s, machine.now_s = machine.now_s, 0.0
+    with_power = run(machine, tmp_path / "b", board.telemetry)
+    assert {row.energy_mj for row in plain.rows} == {None}
+    assert plain.conditions.throttled is None
+    assert machine.now_s > now_s  # energy takes time: only where it is measured
+    assert medians(plain) == pytest.approx(medians(with_power), rel=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.9])
+def test_rows_that_were_taken_while_the_board_throttles_are_marked(
+    machine, board, tmp_path, seconds
+):
+    state = "/sys/class/thermal/cooling_device1/cur_state"
+    board.events = [(6.0, state, "2\n"), (6.0 + seconds, state, "0\n")]
+    table = run(machine, tmp_path / "journal", board.telemetry)
+    marked = {row.architecture for row in table.rows if row.throttled}
+    assert 1 <= len(marked) <= 2  # the probe that was being timed, not all
+    assert table.conditions.throttled is True
+    assert any("throttled in" in text for text in table.conditions.warnings)
+
+
+def test_a_rail_that_vanishes_takes_the_energy_with_it_and_nothing_else(machine, board, tmp_path):
+    board.events = [(2.5, NANO_INPUT, None)]  # idle was 2 s
+    table = run(machine, tmp_path / "journal", board.telemetry)
+    assert len(table.rows) == 12
+    assert None in {row.energy_mj for row in table.rows}
+    assert any(text.startswith("POM_5V_IN gave no value") for text in table.conditions.warnings)
