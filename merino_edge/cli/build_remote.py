@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from merino_edge.cli import options
 from merino_edge.cli.output import Progress, print_json
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.jsonio import encode
@@ -17,13 +18,13 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
     """
     from merino_edge.pipeline.remote import build_on_board, cancel_on_board
 
-    options = _options(bundle, args)
+    how = _options(bundle, args)
     if args.cancel:
-        ended = cancel_on_board(bundle, args.host, options)
+        ended = cancel_on_board(bundle, args.host, how)
         sys.stdout.write("cancelled\n" if ended else "no build of this bundle runs there\n")
         return 0
     progress = Progress("board", args.quiet)
-    report = build_on_board(bundle, args.host, options, progress.done, progress.update)
+    report = build_on_board(bundle, args.host, how, progress.done, progress.update)
     if args.json:
         print_json(encode(report))
     else:
@@ -32,15 +33,7 @@ def build_remote(bundle: Bundle, args: argparse.Namespace) -> int:
 
 
 def _options(bundle: Bundle, args: argparse.Namespace) -> Any:
-    from merino_edge.pipeline.remote import RemoteOptions
-    from merino_edge.pipeline.remote.walk import REMOTE_DIR
-
     words = [] if args.workspace is None else ["--workspace", str(args.workspace)]
     # beside a checkpoint --force replaces the bundle here; beside a bundle, the engine there
     words += ["--force"] * (args.force and args.source == bundle.path)
-    return RemoteOptions(
-        ssh_options=tuple(args.ssh_option),
-        remote_dir=args.remote_dir or REMOTE_DIR,
-        program=args.board_program,
-        words=tuple(words),
-    )
+    return options.remote_options(args, words)

@@ -3,7 +3,7 @@
 import argparse
 import os
 import re
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
 from merino_edge.errors import UsageError
 
@@ -91,6 +91,51 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads", type=positive_int, default=None, help="CPU threads (all cores)"
+    )
+
+
+def add_board(group: Any, verb: str) -> None:
+    """``--host`` and what belongs to it; ``remote_options`` reads them.
+
+    Args:
+        group: Where they go.
+        verb: What the command does: "build".
+    """
+    group.add_argument("--host", metavar="USER@BOARD", help=verb + " there, over ssh")
+    group.add_argument(
+        "--ssh-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of ssh_config, such as Port=2222",
+    )
+    group.add_argument("--remote-dir", metavar="DIR", help="folder for bundles on the board")
+    group.add_argument(
+        "--board-program",
+        default="",
+        metavar="WORDS",
+        help="how merino-edge starts on the board, if it is not found",
+    )
+    group.add_argument(
+        "--cancel", action="store_true", help="end the {} that runs on the board".format(verb)
+    )
+
+
+def remote_options(args: argparse.Namespace, words: Sequence[str] = ()) -> Any:
+    """What was given to ``add_board``, as ``pipeline.remote.RemoteOptions``.
+
+    Args:
+        args: Of the command.
+        words: More words for the board's command.
+    """
+    from merino_edge.pipeline.remote import RemoteOptions
+    from merino_edge.pipeline.remote.walk import REMOTE_DIR
+
+    return RemoteOptions(
+        ssh_options=tuple(args.ssh_option),
+        remote_dir=args.remote_dir or REMOTE_DIR,
+        program=args.board_program,
+        words=tuple(words),
     )
 
 

@@ -70,22 +70,7 @@ def _configure_engine(group: Any) -> None:
     group.add_argument(
         "--workspace", type=options.count, metavar="SIZE", help="scratch memory (the target's)"
     )
-    group.add_argument("--host", metavar="USER@BOARD", help="build it there, over ssh")
-    group.add_argument(
-        "--ssh-option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a setting of ssh_config, such as Port=2222",
-    )
-    group.add_argument("--remote-dir", metavar="DIR", help="folder for bundles on the board")
-    group.add_argument(
-        "--board-program",
-        default="",
-        metavar="WORDS",
-        help="how merino-edge starts on the board, if it is not found",
-    )
-    group.add_argument("--cancel", action="store_true", help="end the build that runs on the board")
+    options.add_board(group, "build")
 
 
 def run(args: argparse.Namespace) -> int:
