@@ -94,12 +94,13 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_board(group: Any, verb: str) -> None:
+def add_board(group: Any, verb: str, noun: str) -> None:
     """``--host`` and what belongs to it; ``remote_options`` reads them.
 
     Args:
         group: Where they go.
-        verb: What the command does: "build".
+        verb: What the command does there: "build".
+        noun: What that is: "build".
     """
     group.add_argument("--host", metavar="USER@BOARD", help=verb + " there, over ssh")
     group.add_argument(
@@ -117,7 +118,7 @@ def add_board(group: Any, verb: str) -> None:
         help="how merino-edge starts on the board, if it is not found",
     )
     group.add_argument(
-        "--cancel", action="store_true", help="end the {} that runs on the board".format(verb)
+        "--cancel", action="store_true", help="end the {} that runs there".format(noun)
     )
 
 

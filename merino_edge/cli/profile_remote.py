@@ -1,6 +1,7 @@
 """``profile --host``: probes are built here, timed on the board, and judged here."""
 
 import argparse
+import sys
 from typing import Any
 
 from merino_edge.cli import options
@@ -43,9 +44,27 @@ def profile_remote(asked: Any, args: argparse.Namespace) -> LatencyTable:
     return table
 
 
-def cancel_remote(args: argparse.Namespace) -> str:
-    """End the measurement on the board; says whether there was one."""
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that --host and --cancel do not go with.
+
+    Raises:
+        UsageError: Names them.
+    """
+    if not args.host:
+        raise UsageError("--cancel needs --host: it ends the measurement on that board.")
+    if args.probes or args.show or args.merge or args.build_only:
+        raise UsageError(
+            "--host builds its probes itself; it goes with no folder of probes, --show, --merge "
+            "or --build-only.",
+            hint="merino-edge profile --host {} -o {}".format(args.host, args.output),
+        )
+
+
+def cancel(args: argparse.Namespace) -> int:
+    """End the measurement on the board, and say whether there was one."""
     from merino_edge.pipeline.remote.profile import cancel_profile
 
     ended = cancel_profile(args.output, args.host, options.remote_options(args))
-    return "cancelled; its rounds stay there" if ended else "no measurement for it runs there"
+    words = "cancelled; what was timed stays there" if ended else "no measurement for it runs there"
+    sys.stdout.write(words + "\n")
+    return 0

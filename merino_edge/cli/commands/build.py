@@ -70,7 +70,7 @@ def _configure_engine(group: Any) -> None:
     group.add_argument(
         "--workspace", type=options.count, metavar="SIZE", help="scratch memory (the target's)"
     )
-    options.add_board(group, "build")
+    options.add_board(group, "build it", "build")
 
 
 def run(args: argparse.Namespace) -> int:

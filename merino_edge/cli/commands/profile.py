@@ -5,6 +5,7 @@ Example:
   merino-edge profile --target host --space paper --threads 1 --max-minutes 20 -o table.json
   merino-edge profile --target nano --space nano --build-only probes/
   merino-edge profile probes/ -o table.json
+  merino-edge profile --target nano-cpu --space nano --host user@board -o table.json
   merino-edge profile --merge monday.json tuesday.json -o both.json
   merino-edge profile --show table.json --report table.html
   merino-edge search --latency-table table.json --max-latency-ms 5 -o arch.json
@@ -13,8 +14,10 @@ The first two choose decoders of a space, build them with random weights, time t
 model of latency to some and judge it by the others. What it takes is bounded by --max-minutes; an
 interrupted measurement goes on when the same command is given again. The third only builds the
 decoders, for a board that cannot; the fourth times them there. The workstation judges such a table
-when it reads it. --merge puts tables of one setting together; --show says what a table is worth
-and measures nothing. --report draws it on a page, on the workstation.
+when it reads it. The fifth does all of it over ssh: builds here, times on the board, judges here;
+whatever interrupts it, the same command goes on, and Ctrl-C leaves the board at work. --merge puts
+tables of one setting together; --show says what a table is worth and measures nothing. --report
+draws it on a page, on the workstation.
 
 Keep the machine quiet meanwhile, and on a board fix the clocks. Times are those of whole decoders
 at the speed that an anchor, timed beside each of them, showed as a rule.
@@ -78,6 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", metavar="TABLE", help="print what a table is worth, and stop")
     parser.add_argument("-o", "--output", default="table.json", help="the table (table.json)")
     parser.add_argument("--report", metavar="FILE", help="HTML page of the table, to look at")
+    options.add_board(parser.add_argument_group("on a board"), "time them", "measurement")
     options.add_seed(parser)
     options.add_force(parser)
     options.add_json(parser)
@@ -86,6 +90,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, merge or read, and print what the table is worth."""
+    if args.host or args.cancel:
+        require_workstation("timing on a board over ssh")
+        from merino_edge.cli import profile_remote
+
+        profile_remote.check(args)
+        if args.cancel:
+            return profile_remote.cancel(args)
     _refuse_what_cannot_be_written(args)
     table, path = _table(args), args.show or args.output
     if args.report:
@@ -212,6 +223,10 @@ def _profiled(args: argparse.Namespace) -> Any:
         seed=args.seed,
         limits=Limits(60.0 * args.max_minutes),
     )
+    if args.host:
+        from merino_edge.cli.profile_remote import profile_remote
+
+        return profile_remote(asked, args)
     table = profile(asked, args.output, progress.update)
     progress.done("{} rows".format(len(table.rows)))
     return table
