@@ -87,9 +87,14 @@ class BenchReport(NamedTuple):
         roofline: None for prompts, which compute more than they read.
         roofline_fraction: Roofline time over measured time; None where there is no roofline, or
             where the weights fit the CPU's cache and memory bandwidth is not what limits.
-        power_w, energy_mj_per_token: None where nothing measured them.
+        power_w: Mean power of the whole board while it ran; None where nothing measured it.
+        energy_mj_per_token: Of a token of the prompt, or a generated one, idle power included;
+            None as above.
         provenance: "measured" (a "predicted" report would be another kind of file).
         device, conditions: Where, and how it was there.
+        idle_power_w: Of the board with the model loaded and nothing running; None as above.
+        energy_above_idle_mj_per_token: What the work added to it; None as above.
+        power_source: Which rail that is; None as above.
     """
 
     merino_edge_version: str
@@ -125,6 +130,9 @@ class BenchReport(NamedTuple):
     provenance: str
     device: DeviceInfo
     conditions: Conditions
+    idle_power_w: Optional[float] = None
+    energy_above_idle_mj_per_token: Optional[float] = None
+    power_source: Optional[str] = None
 
     @property
     def case(self) -> BenchCase:

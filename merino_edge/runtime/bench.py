@@ -4,6 +4,9 @@ The one idea: what is timed is the backend alone, on random token ids; tokenisin
 are left out, because they are not what a backend is chosen for (``run --json`` times those too).
 Every case begins with a reset and an untimed prefill to its depth; warm-up runs are whole
 repetitions that are thrown away. Machine conditions are recorded around each case.
+
+Where the board shows its power, it is measured idle first and then over the timed repetitions, so
+that the energy of a token can be stated both ways: all of it, and above idle.
 """
 
 import time
@@ -15,12 +18,13 @@ from merino_edge import __version__
 from merino_edge.errors import SessionError
 from merino_edge.formats.bench_report import BenchCase, BenchReport
 from merino_edge.formats.bundle import Bundle
-from merino_edge.formats.measurement import summarize
+from merino_edge.formats.measurement import Conditions, summarize
 from merino_edge.runtime import roofline
 from merino_edge.runtime.conditions import conditions_between, snapshot
 from merino_edge.runtime.device_info import device_info
 from merino_edge.runtime.memory import peak_rss_bytes
 from merino_edge.runtime.session import GenerationSession
+from merino_edge.runtime.telemetry import Telemetry, Watch
 
 Note = Callable[[str], None]
 
@@ -32,12 +36,23 @@ class _Samples(NamedTuple):
     step_ns: List[int]
 
 
+class _Power(NamedTuple):
+    """The fields of a report that say what the board took."""
+
+    power_w: Optional[float] = None
+    energy_mj_per_token: Optional[float] = None
+    idle_power_w: Optional[float] = None
+    energy_above_idle_mj_per_token: Optional[float] = None
+    power_source: Optional[str] = None
+
+
 def run_bench(
     bundle: Bundle,
     session: GenerationSession,
     cases: Sequence[BenchCase],
     seed: int = 0,
     on_note: Optional[Note] = None,
+    telemetry: Optional[Telemetry] = None,
 ) -> List[BenchReport]:
     """Measure every case, then this machine's memory bandwidth.
 
@@ -47,6 +62,7 @@ def run_bench(
         cases: All are checked before the first is measured.
         seed: Of the token ids.
         on_note: Called with a line of progress before each repetition.
+        telemetry: Of the machine that is measured; left out, it is looked for. Is closed.
 
     Raises:
         SessionError: A case does not fit the context; both numbers are given.
@@ -54,7 +70,9 @@ def run_bench(
     note = on_note or _silent
     for case in cases:
         _check_fits(case, session)
-    reports = [_measure(bundle, session, case, seed, note) for case in cases]
+    with telemetry or Telemetry.open() as watcher:
+        watcher.measure_idle(note)
+        reports = [_measure(bundle, session, case, seed, note, watcher) for case in cases]
     session.reset()
     if not any(case.n_gen for case in cases):
         return reports
@@ -65,17 +83,25 @@ def run_bench(
 
 
 def _measure(
-    bundle: Bundle, session: GenerationSession, case: BenchCase, seed: int, note: Note
+    bundle: Bundle,
+    session: GenerationSession,
+    case: BenchCase,
+    seed: int,
+    note: Note,
+    telemetry: Telemetry,
 ) -> BenchReport:
     device = device_info()
     begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     before = snapshot()
-    samples = _repeat(session, case, seed, note)
+    with telemetry.watch() as watch:
+        samples = _repeat(session, case, seed, note, watch)
     conditions = conditions_between(before, snapshot(), device.n_cores)
+    conditions = _with_telemetry(conditions, watch, telemetry)
     per_s = [case.n_tokens / (1e-9 * ns) for ns in samples.total_ns]
     total, speed = summarize(samples.total_ns, "ns"), summarize(per_s, "tok/s")
     steps_ms = summarize([ns / 1e6 for ns in samples.step_ns], "ms")
     manifest = bundle.manifest
+    power = _power(watch.mean_w(case.label), total.mean / case.n_tokens, telemetry)
     return BenchReport(
         merino_edge_version=__version__,
         bundle=manifest.name,
@@ -105,15 +131,39 @@ def _measure(
         peak_rss_bytes=peak_rss_bytes(),
         roofline=None,
         roofline_fraction=None,
-        power_w=None,
-        energy_mj_per_token=None,
         provenance="measured",
         device=device,
         conditions=conditions,
+        **power._asdict(),
     )
 
 
-def _repeat(session: GenerationSession, case: BenchCase, seed: int, note: Note) -> _Samples:
+def _power(mean_w: Optional[float], ns_per_token: float, telemetry: Telemetry) -> _Power:
+    """Watts times the time of a token; nothing where no power was measured."""
+    if mean_w is None or telemetry.source is None:
+        return _Power()
+    ms, idle_w = 1e-6 * ns_per_token, telemetry.idle_w
+    return _Power(
+        power_w=mean_w,
+        energy_mj_per_token=mean_w * ms,
+        idle_power_w=idle_w,
+        energy_above_idle_mj_per_token=None if idle_w is None else (mean_w - idle_w) * ms,
+        power_source=telemetry.source.name,
+    )
+
+
+def _with_telemetry(conditions: Conditions, watch: Watch, telemetry: Telemetry) -> Conditions:
+    """Conditions that say whether the board throttled, and what telemetry warns of."""
+    warnings = conditions.warnings + telemetry.warnings
+    if watch.throttled:
+        by = ": " + ", ".join(watch.limited_by) if watch.limited_by else ""
+        warnings.append("the board throttled while this was measured{}.".format(by))
+    return conditions._replace(throttled=watch.throttled, warnings=warnings)
+
+
+def _repeat(
+    session: GenerationSession, case: BenchCase, seed: int, note: Note, watch: Watch
+) -> _Samples:
     """Warm up, then measure; ids are drawn once, so that every repetition does the same work."""
     rng = np.random.RandomState(seed)
     before = rng.randint(0, session.backend.vocab_size, case.n_depth)
@@ -125,8 +175,10 @@ def _repeat(session: GenerationSession, case: BenchCase, seed: int, note: Note) 
         session.reset()
         if case.n_depth:
             session.prefill(before)
+        start_s = time.perf_counter()
         steps_ns = _time_prompt(session, ids) if case.n_prompt else _time_steps(session, ids)
         if repetition >= 0:
+            watch.add(case.label, start_s, time.perf_counter())
             samples.total_ns.append(sum(steps_ns))
             samples.step_ns.extend(steps_ns)
     return samples

@@ -250,14 +250,14 @@ class Telemetry:
     ) -> Optional[float]:
         """Wait, see what the board takes meanwhile, and keep it in ``idle_w``.
 
-        Where no power is told, nothing happens.
+        Nothing happens where no power is told, or where idle power is known already.
 
         Args:
             on_note: Told that it is being done.
             seconds: How long.
         """
-        if self.source is None:
-            return None
+        if self.source is None or self.idle_w is not None:
+            return self.idle_w
         on_note("idle power, {}".format(self.source.name))
         with Watch(self) as watch:
             start_s = time.perf_counter()

@@ -48,8 +48,8 @@ def report(**changes):
             16e9, 4000000, "every stored matrix once", "a matrix-vector product", 9000000
         ),
         "roofline_fraction": 0.3333,
-        "power_w": None,
-        "energy_mj_per_token": None,
+        "power_w": 4.5,
+        "energy_mj_per_token": 3.375,
         "provenance": "measured",
         "device": DeviceInfo(
             model="NVIDIA Jetson Nano Developer Kit",
@@ -67,6 +67,9 @@ def report(**changes):
             cuda="10.2.300",
         ),
         "conditions": Conditions(load_before=0.1, power_mode="MAXN", temp_c_start=31.5),
+        "idle_power_w": 1.25,
+        "energy_above_idle_mj_per_token": 2.4375,
+        "power_source": "POM_5V_IN",
     }
     fields.update(changes)
     return BenchReport(**fields)
@@ -99,6 +102,18 @@ def test_a_report_from_before_executed_bytes_were_counted_can_be_read(tmp_path):
     path.write_text(json.dumps([written]))
     (found,) = bench_report.read_reports(str(path))
     assert found == report(roofline=report().roofline._replace(executed_bytes=None))
+
+
+def test_a_report_from_before_power_was_measured_can_be_read(tmp_path):
+    written = json.loads(GOLDEN.read_text())
+    later = ["idle_power_w", "energy_above_idle_mj_per_token", "power_source"]
+    for name in later:
+        del written[name]
+    written.update(power_w=None, energy_mj_per_token=None)
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps([written]))
+    (found,) = bench_report.read_reports(str(path))
+    assert [getattr(found, name) for name in ["power_w", *later]] == [None] * 4
 
 
 @pytest.mark.parametrize(

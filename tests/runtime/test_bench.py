@@ -1,8 +1,11 @@
 """Benchmarks report what was done, on real (tiny) runs; no test depends on how fast they were."""
 
+import functools
+
 import numpy as np
 import pytest
-from doubles import native_bundle, random_tensors, tiny_architecture, tiny_bundle
+from board_files import NANO_HEAT, NANO_INPUT, NANO_RAILS
+from doubles import native_bundle, random_tensors, tiny_architecture, tiny_bundle, write_tree
 
 from merino_edge.errors import SessionError
 from merino_edge.formats.bench_report import BenchCase
@@ -11,6 +14,7 @@ from merino_edge.formats.native_file import read_tensors
 from merino_edge.runtime import load
 from merino_edge.runtime.bench import run_bench
 from merino_edge.runtime.memory import peak_rss_bytes
+from merino_edge.runtime.rails import sysfs_source
 from merino_edge.runtime.roofline import (
     Bandwidth,
     decode_bytes_per_token,
@@ -18,6 +22,7 @@ from merino_edge.runtime.roofline import (
     weights_bytes,
     with_roofline,
 )
+from merino_edge.runtime.telemetry import Sampler, Telemetry
 
 
 class Recorder:
@@ -84,6 +89,44 @@ def test_a_case_that_does_not_fit_is_refused_before_anything_is_measured(bundle,
     with pytest.raises(SessionError, match="tg40 @ d9 needs 49 positions, the context holds 48"):
         run_bench(bundle, recorder, cases)
     assert recorder.calls == []
+
+
+@pytest.fixture
+def nano(tmp_path):
+    """A Nano's files, looked at so often that a tiny model's run is seen; 1.25 W idle, then 4.5."""
+    root = write_tree(tmp_path / "nano", {**NANO_RAILS, **NANO_HEAT, NANO_INPUT: "1250\n"})
+    often = functools.partial(Sampler, rate_hz=2000.0)
+    telemetry = Telemetry(sysfs_source(root), root, often)
+    telemetry.measure_idle(seconds=0.1)
+    write_tree(root, {NANO_INPUT: "4500\n"})
+    return telemetry
+
+
+def test_a_token_costs_its_power_times_its_time_and_less_above_idle(bundle, session, nano):
+    (report,) = run_bench(bundle, session, [BenchCase(0, 30, repetitions=5)], telemetry=nano)
+    ms = report.avg_ns / 30 / 1e6
+    assert (report.power_w, report.idle_power_w) == (pytest.approx(4.5), pytest.approx(1.25))
+    assert report.energy_mj_per_token == pytest.approx(4.5 * ms)
+    assert report.energy_above_idle_mj_per_token == pytest.approx(3.25 * ms)
+    assert report.power_source == "POM_5V_IN"
+    assert report.conditions.throttled is False
+
+
+def test_a_board_that_throttles_under_a_benchmark_says_by_what(bundle, session, nano, tmp_path):
+    write_tree(tmp_path / "nano", {"/sys/class/thermal/cooling_device2/cur_state": "1\n"})
+    (report,) = run_bench(bundle, session, [BenchCase(0, 4)], telemetry=nano)
+    assert report.conditions.throttled is True
+    assert (
+        "the board throttled while this was measured: gpu-balanced." in report.conditions.warnings
+    )
+
+
+def test_without_a_rail_no_power_is_stated(bundle, session, tmp_path):
+    bare = Telemetry.open(str(tmp_path))
+    (report,) = run_bench(bundle, session, [BenchCase(4, 0)], telemetry=bare)
+    assert {report.power_w, report.energy_mj_per_token, report.idle_power_w} == {None}
+    assert report.energy_above_idle_mj_per_token is report.power_source is None
+    assert report.conditions.throttled is None
 
 
 def test_weights_that_fit_the_cpu_cache_get_no_share_of_bandwidth(bundle, session):

@@ -8,7 +8,8 @@ Names and options are llama-bench's: comma lists give every combination. Tokenis
 are not in the time. "of bandwidth" is the time to read all weights and the cache once at this
 machine's memory bandwidth, measured in the same run, over the time a token took; it is left
 out where the weights fit the CPU's cache. Below the table stands how many bytes that are, and how
-many they would be if a shared block were read anew each time. Works on both machines.
+many they would be if a shared block were read anew each time. Where the board shows its power, a
+line says what a token takes, all in all and above idle. Works on both machines.
 """
 
 import argparse
@@ -75,6 +76,10 @@ def _write_table(reports: List[bench_report.BenchReport]) -> None:
     rooflines = [(report, report.roofline) for report in reports if report.roofline is not None]
     for report, found in rooflines:
         sys.stdout.write("{}: {}\n".format(report.case.label, _reading(report, found)))
+    for report in reports:
+        if report.power_w is not None and report.energy_mj_per_token is not None:
+            words = _energy(report, report.power_w, report.energy_mj_per_token)
+            sys.stdout.write("{}: {}\n".format(report.case.label, words))
     if rooflines:
         found = rooflines[0][1]
         line = "memory bandwidth {:.1f} GB/s ({})\n"
@@ -94,6 +99,15 @@ def _reading(report: bench_report.BenchReport, found: bench_report.Roofline) -> 
     return "a token reads {}{}: {:.2f} ms from memory, {}".format(
         human_bytes(found.bytes_per_token), again, ms, share
     )
+
+
+def _energy(report: bench_report.BenchReport, power_w: float, energy_mj: float) -> str:
+    """Power and energy, all in all and above idle."""
+    text = "{:.2f} W at {}, {:.1f} mJ a token".format(power_w, report.power_source, energy_mj)
+    above_mj, idle_w = report.energy_above_idle_mj_per_token, report.idle_power_w
+    if above_mj is None or idle_w is None:
+        return text + "; idle power was not measured"
+    return "{}, {:.1f} mJ of it above idle ({:.2f} W)".format(text, above_mj, idle_w)
 
 
 def _machine(report: bench_report.BenchReport) -> str:
