@@ -15,6 +15,7 @@ from merino_edge.formats.measurement import DeviceInfo
 from merino_edge.runtime import device_info as device
 from merino_edge.runtime.conditions import BUSY_LOAD, snapshot
 from merino_edge.runtime.native_library import ABI_VERSION, NativeLibrary
+from merino_edge.runtime.rails import find_rails, sysfs_source
 
 HOST_PYTHON = (3, 10)
 MIB = 1 << 20
@@ -309,6 +310,20 @@ def _power(facts: Facts) -> Optional[Check]:
     return Check("power mode", "ok", mode)
 
 
+def _rails(facts: Facts) -> Optional[Check]:
+    """Only boards have them; on the others nobody misses them."""
+    names = [rail.name for rail in find_rails(facts.root)]
+    source = sysfs_source(facts.root)
+    if source is not None:
+        parts = [name for name in names if name != source.name]
+        found = "input {}{}".format(source.name, ", beside " + ", ".join(parts) if parts else "")
+        return Check("power rails", "ok", found)
+    if not facts.is_jetson:
+        return None
+    found = "none of them the input: " + ", ".join(names) if names else "none"
+    return Check("power rails", "warn", found, "energy is not measured, unless jtop tells it.")
+
+
 def _package(facts: Facts, name: str, without: str, why: str, last_for_36: str) -> Check:
     version = facts.packages.get(name)
     if version is not None:
@@ -338,4 +353,5 @@ CHECKS: Tuple[Callable[[Facts], Optional[Check]], ...] = (
     _tensorrt_python,
     _gpu,
     _power,
+    _rails,
 )

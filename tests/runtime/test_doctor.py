@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from board_files import NANO_RAILS, ORIN_RAILS
 from doubles import JETSON_NANO, write_tree
 
 from merino_edge.runtime.device_info import device_info
@@ -24,13 +25,14 @@ PC = {
 
 
 NATIVE = Native("ABI 2, plain kernels (of plain), up to 1 threads, libmerino_edge.so")
+NANO_NAME = "/sys/bus/i2c/devices/6-0040/iio:device0/rail_name_0"
 TEGRA = Gpu("NVIDIA Tegra X1 (compute capability 5.3) through cudart 10.2")
 
 
 def nano(
     tmp_path, files=(), packages=BOARD_PACKAGES, free_disk_bytes=8 << 30, gpu=TEGRA, has_trt=True
 ):
-    root = write_tree(tmp_path, dict(JETSON_NANO, **dict(files)))
+    root = write_tree(tmp_path, {**JETSON_NANO, **NANO_RAILS, **dict(files)})
     device = device_info(root, "aarch64")
     return Facts(root, (3, 6, 9), packages, device, free_disk_bytes, gpu, has_trt, NATIVE)
 
@@ -56,7 +58,7 @@ def test_a_well_kept_board_passes_everything_but_its_small_swap(tmp_path):
 def test_a_well_kept_workstation_passes_everything(tmp_path):
     found = verdicts(pc(tmp_path))
     assert {check.status for check in found.values()} == {"ok"}
-    assert not {"board", "tensorrt", "power mode", "openblas"} & set(found)
+    assert not {"board", "tensorrt", "power mode", "power rails", "openblas"} & set(found)
 
 
 def test_a_board_whose_gpu_or_tensorrt_cannot_be_reached_is_told_why(tmp_path):
@@ -95,6 +97,26 @@ def test_what_is_wrong_with_a_board_is_found_with_its_remedy(tmp_path, name, sta
     check = verdicts(nano(tmp_path, files))[name]
     assert (check.status, mend in check.mend) == (status, True)
     assert check.why.endswith(".")
+
+
+def test_the_rails_of_a_board_are_named(tmp_path):
+    check = verdicts(nano(tmp_path / "a"))["power rails"]
+    assert check.found == "input POM_5V_IN, beside POM_5V_CPU, POM_5V_GPU"
+    newer = write_tree(tmp_path / "b", {**JETSON_NANO, **ORIN_RAILS})
+    facts = nano(tmp_path / "a")._replace(root=newer)
+    assert verdicts(facts)["power rails"].found == "input VDD_IN, beside VDD_CPU_GPU_CV"
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [({}, "none"), ({**NANO_RAILS, NANO_NAME: "SYS5V\n"}, "none of them the input: POM_5V_CPU, ")],
+    ids=["no rails", "no input"],
+)
+def test_a_board_that_does_not_show_its_power_is_told_what_is_missing(tmp_path, files, found):
+    root = write_tree(tmp_path / "bare", {**JETSON_NANO, **files})
+    check = verdicts(nano(tmp_path / "a")._replace(root=root))["power rails"]
+    assert (check.status, check.found[: len(found)]) == ("warn", found)
+    assert "energy is not measured" in check.why
 
 
 @pytest.mark.parametrize(
