@@ -1,4 +1,4 @@
-"""Heat maps as inline SVG: a cell for each pair, the darker the more, and its value in it.
+"""Heat maps as inline SVG: a cell for each pair, more colour for more, its value in it.
 
 The one idea: the colour only guides the eye; the figure in the cell is what counts, so a printed
 page and any eye has all. A colour is one hue at an opacity, which works on light and dark alike. A
@@ -20,7 +20,7 @@ class Cell(NamedTuple):
     """One value.
 
     Attributes:
-        value: Above 0 where the map is logarithmic; here it always is.
+        value: Above 0: equal steps of colour are equal factors.
         title: What it is, in words.
         is_guess: Far from what is known.
     """
@@ -37,6 +37,7 @@ def heat_map(
     columns: Sequence[str],
     rows: Sequence[str],
     cells: Sequence[Sequence[Cell]],
+    ends: tuple[float, float],
 ) -> Markup:
     """A map.
 
@@ -47,15 +48,15 @@ def heat_map(
         columns: Their names, from left to right.
         rows: Their names, from bottom to top.
         cells: Row by row, in the same order.
+        ends: Least and most value, of this map and of those that are compared with it.
     """
-    values = [cell.value for row in cells for cell in row]
-    n_decimals = decimals(min(values))
+    n_decimals = decimals(ends[1])
     drawn = []
     for i, row in enumerate(cells):
         top = (len(rows) - 1 - i) / len(rows)
         for j, cell in enumerate(row):
             place = j / len(columns), 1.0 / len(columns), top, 1.0 / len(rows)
-            drawn.append(_cell(cell, place, _opacity(cell.value, values), n_decimals))
+            drawn.append(_cell(cell, place, _opacity(cell.value, ends), n_decimals))
     picture = tag(
         "svg",
         tag("title", title),
@@ -70,13 +71,13 @@ def heat_map(
     return tag("figure", labels[0], tag("div", picture, class_="plot-box"), labels[1])
 
 
-def decimals(least: float) -> int:
-    """Digits after the point that leave the least value two figures."""
-    return max(0, min(5, 1 - floor(log10(least)))) if least > 0.0 else 3
+def decimals(most: float) -> int:
+    """Digits after the point that leave the largest value three figures; more have no room."""
+    return max(0, min(3, 2 - floor(log10(most)))) if most > 0.0 else 0
 
 
-def _opacity(value: float, values: Sequence[float]) -> float:
-    low, high = min(values), max(values)
+def _opacity(value: float, ends: tuple[float, float]) -> float:
+    low, high = ends
     if low <= 0.0 or high <= low * (1.0 + 1e-9):
         return _PALEST
     return _PALEST + (_DARKEST - _PALEST) * log(value / low) / log(high / low)

@@ -33,8 +33,9 @@ def summary(view: TableView) -> Markup:
         "made by": table.made_by,
     }
     listed = [join([tag("dt", name), tag("dd", value)]) for name, value in facts.items()]
+    take = "take on this device" if view.is_measured else "would take by a formula"
     sentence = (
-        "How long small decoders take here, whole, one token or one prompt at a time, and what a "
+        f"How long small decoders {take}, whole, one token or one prompt at a time, and what a "
         "model of latency makes of it, which a search asks about decoders that nobody built."
     )
     return join(
@@ -64,6 +65,8 @@ def _device_words(device: DeviceInfo) -> str:
 
 
 def _system_words(device: DeviceInfo) -> str:
+    if device.os == "none":
+        return "none"
     pairs = [("L4T", device.l4t), ("JetPack", device.jetpack), ("TensorRT", device.tensorrt)]
     pairs += [("CUDA", device.cuda), ("Python", device.python), *device.packages.items()]
     return ", ".join([device.os, *(f"{name} {value}" for name, value in pairs if value)])

@@ -18,6 +18,7 @@ from merino_edge.pipeline.latency_view import TableView, ms_words
 from merino_edge.pipeline.markup import Markup, join, section, tag
 
 _MOST_COLUMNS, _MOST_ROWS = 7, 10
+_FEW_MS = 0.1  # maps of less are in microseconds, or a narrow screen has no room for the figures
 
 
 class _Sizes(NamedTuple):
@@ -36,10 +37,10 @@ def layer_maps(view: TableView) -> Markup:
     sizes = _sizes(view)
     of = f"the space '{view.space.name}'" if view.space else "the table’s decoders"
     sentence = (
-        "Milliseconds of one application of one layer, by the prices of the model: these are "
+        "The time of one application of one layer, by the prices of the model: these are "
         f"predictions, the table timed whole decoders only. Sizes are those of {of}, some left "
         "out where there are many; heads as they have them. What does not fit a cache comes on top "
-        "of a whole call and is not in it. Darker is slower. Grey figures without colour are "
+        "of a whole call and is not in it. More colour is slower. Grey figures without colour are "
         "guesses: no timed decoder has such proportions."
     )
     return section(title, sentence, *(_phase(fit, sizes, view) for fit in view.fits))
@@ -92,14 +93,13 @@ def _phase(fit: LatencyFit, sizes: _Sizes, view: TableView) -> Markup:
 
     first = _cells(sizes, lambda block: layer_ms(block, False))
     again = _cells(sizes, lambda block: layer_ms(block, True))
-    drawn = [tag("h3", f"{fit.phase}: {call}")]
+    heading = tag("h3", f"{fit.phase}: {call}")
     if first == again:
         note = "A layer that is applied again takes as long: no block is held to stay in a cache."
-        drawn += [tag("p", note, class_="note"), _map("each application", first, sizes)]
-    else:
-        drawn.append(_map("first application", first, sizes))
-        drawn.append(_map("applied again in the same call", again, sizes))
-    return join(drawn)
+        maps = _maps({"each application": first}, sizes)
+        return join([heading, tag("p", note, class_="note"), *maps])
+    maps = _maps({"first application": first, "applied again in the same call": again}, sizes)
+    return join([heading, *maps])
 
 
 def _with(block: BlockSpec, template: Architecture) -> Architecture:
@@ -124,12 +124,20 @@ def _cell(block: BlockSpec, sizes: _Sizes, layer_ms: Callable[[BlockSpec], float
     return Cell(ms, title, is_guess)
 
 
-def _map(words: str, cells: list[list[Cell]], sizes: _Sizes) -> Markup:
-    return heat_map(
-        f"Predicted milliseconds of a layer: {words}",
-        "width",
-        f"feed-forward size ({words}, ms)",
-        [str(block.d_model) for block in sizes.blocks],
-        [str(d_ff) for d_ff in sizes.d_ffs],
-        cells,
-    )
+def _maps(of: dict[str, list[list[Cell]]], sizes: _Sizes) -> list[Markup]:
+    """Maps to compare: of one unit, and their colours mean the same."""
+    values = [cell.value for cells in of.values() for row in cells for cell in row]
+    unit, factor = ("ms", 1.0) if max(values) >= _FEW_MS else ("µs", 1000.0)
+    ends = factor * min(values), factor * max(values)
+    return [
+        heat_map(
+            f"Predicted time of a layer, {words}",
+            "width",
+            f"feed-forward size; cells: {unit}, {words}",
+            [str(block.d_model) for block in sizes.blocks],
+            [str(d_ff) for d_ff in sizes.d_ffs],
+            [[cell._replace(value=factor * cell.value) for cell in row] for row in cells],
+            ends,
+        )
+        for words, cells in of.items()
+    ]

@@ -86,7 +86,8 @@ def _caches(fit: LatencyFit) -> list[str]:
         stays = (
             f"A block of at most {fit.cached_weights:,} weights ({mb:.3g} MB) stays in a cache "
             f"between two applications in one call: a million of its weights then cost "
-            f"{again:.3g} ms instead of {first:.3g} ms."
+            f"{again:.3g} ms instead of {first:.3g} ms"
+            f"{', which no cache explains' if again > first else ''}."
         )
     spills = "Nothing is held to be slower for being more than a cache holds."
     if fit.spill_ms_per_mb > 0.0:

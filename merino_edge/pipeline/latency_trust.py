@@ -68,14 +68,14 @@ def _against(fit: LatencyFit, groups: dict[str, list[_Foretold]], view: TableVie
     both = _axis_of_both(groups, crosses, limit_ms)
     band = diagonal_band(
         f"stated {100 * fit.level:.0f} % interval: × or ÷ {fit.spread:.3f}",
-        f"predicted is {view.row_word}",
+        "both are equal",
         both,
         fit.spread,
     )
     return scatter_plot(
-        f"Predicted against {view.row_word} milliseconds of {CALLS[fit.phase]}",
+        f"Milliseconds of {CALLS[fit.phase]}: predicted by the model, against {view.row_word}",
         both._replace(label=f"{view.row_word}, ms, logarithmic"),
-        both._replace(label="predicted, ms, logarithmic"),
+        both._replace(label="predicted by the model, ms, logarithmic"),
         [_dots(role, rows, view, is_error=False) for role, rows in groups.items()],
         band,
         Crosses("finalists, with both intervals", crosses) if crosses else None,
@@ -126,7 +126,7 @@ def _dots(role: str, rows: list[_Foretold], view: TableView, is_error: bool) -> 
 def _dot_title(row: LatencyRow, ms: float, foretold: float, view: TableView) -> str:
     return (
         f"{describe(view.architecture(row))}\n{row.workload}, {row.architecture}\n"
-        f"{view.row_word} {ms_words(ms)}, predicted {ms_words(foretold)} "
+        f"{view.row_word} {ms_words(ms)}, predicted by the model {ms_words(foretold)} "
         f"({signed(foretold / ms - 1.0)})"
     )
 

@@ -7,6 +7,7 @@ with too few decoders has no model, and the sections that need one say why.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import floor, log10
 from typing import TYPE_CHECKING
 
 from merino_edge.core.latency_fit import LatencyFit, TableLatency, fit_table
@@ -56,7 +57,7 @@ class TableView:
     @property
     def row_word(self) -> str:
         """What a value of a row is."""
-        return "measured" if self.is_measured else "the table's (predicted)"
+        return "measured" if self.is_measured else "the table’s own prediction"
 
     @property
     def fits(self) -> list[LatencyFit]:
@@ -103,9 +104,11 @@ def half_interval_ms(row: LatencyRow) -> float | None:
 
 
 def ms_words(ms: float, half_ms: float | None = None) -> str:
-    """Milliseconds for people, with half an interval where there is one."""
-    words = f"{ms:.4g}"
-    return f"{words} ms" if half_ms is None else f"{words} ± {half_ms:.2g} ms"
+    """Milliseconds for people, with half an interval, to the same digit, where there is one."""
+    if half_ms is None:
+        return f"{ms:.4g} ms"
+    n_decimals = max(0, min(7, 3 - floor(log10(ms))))
+    return f"{ms:.{n_decimals}f} ± {half_ms:.{n_decimals}f} ms"
 
 
 def signed(fraction: float, digits: int = 1) -> str:
