@@ -26,7 +26,7 @@ RATE_HZ = 20.0  # a look costs an I2C transfer or two, of about a millisecond
 IDLE_S = 2.0
 FEWEST_SAMPLES = 3  # fewer are no mean
 LEAST_S = 0.4  # of a sample of a workload, where power is measured: eight looks
-LOOK_S = 0.2  # between two looks for throttling; one costs a dozen small files
+LOOK_S = 0.5  # between two looks for throttling; one costs a dozen small files
 MAX_GAP_S = 0.5  # without a reading, in what counts as measured
 
 Span = Tuple[float, float]  # perf_counter seconds: from, to

@@ -294,7 +294,7 @@ def test_a_board_without_rails_is_timed_as_ever(machine, board, tmp_path):
     assert medians(plain) == pytest.approx(medians(with_power), rel=1e-6)
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.9])
+@pytest.mark.parametrize("seconds", [0.7, 1.1])
 def test_rows_that_were_taken_while_the_board_throttles_are_marked(
     machine, board, tmp_path, seconds
 ):
