@@ -284,6 +284,13 @@ def test_a_call_costs_the_power_of_its_own_kind_times_its_time(machine, board, t
     assert [json.loads(line)["idle_w"] for line in lines] == pytest.approx([IDLE_W] * len(lines))
 
 
+def test_the_smallest_are_repeated_until_the_rail_has_seen_them(machine, board, tmp_path):
+    machine.pace = lambda now_s: 0.05
+    table = run(machine, tmp_path / "journal", board.telemetry)
+    assert max(row.latency_ms.p50 for row in table.rows) < 10.0
+    assert None not in {row.energy_mj for row in table.rows}
+
+
 def test_a_board_without_rails_is_timed_as_ever(machine, board, tmp_path):
     plain = run(machine, tmp_path / "a", Telemetry(None, str(tmp_path / "nothing")))
     now_s, machine.now_s = machine.now_s, 0.0
