@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from repository import ROOT
@@ -25,7 +26,14 @@ from merino_edge.formats.latency_table import MEASURED, read_table
 from merino_edge.formats.probes import ProbeSet
 from merino_edge.pipeline.profile import run_folder
 from merino_edge.pipeline.remote import RemoteOptions
-from merino_edge.pipeline.remote.profile import Timing, cancel_profile, profile_on_board
+from merino_edge.pipeline.remote.profile import (
+    Place,
+    Timing,
+    cancel_profile,
+    make_way,
+    profile_on_board,
+)
+from merino_edge.pipeline.remote.ssh import Ssh
 from merino_edge.runtime.native_library import library_path
 from merino_edge.runtime.profiler import FEWEST_ROUNDS, JOURNAL
 
@@ -44,6 +52,7 @@ SPACE_CONTEXT = 96
 LONGER = (32, 56, 80)
 # The fewest rounds that there can be.
 HASTY = Timing(backend="native", threads=1, max_minutes=0.001)
+HASTY_ANEW = replace(HASTY, anew=True)
 LONG = Timing(backend="native", threads=1, max_minutes=5.0)
 
 
@@ -224,13 +233,29 @@ def test_after_a_power_cut_the_same_call_times_nothing_again(board, output):
     assert "the same command" in caught.value.hint
     before = board.lines()
     assert len(before) >= 2
-    table, lines = kept(board, output, probes=three(LONGER))
+    # --force may have to be given again: an older table is to be replaced
+    table, lines = kept(board, output, probes=three(LONGER), timing=HASTY_ANEW)
     assert any(line.startswith("copied 0 B") for line in lines)
     rows = {(row.architecture, row.workload): row for row in table.rows}
     for line in before:
         for label, ms in line["ms"].items():
             row = rows[line["probe"], label]
             assert row.raw_ms[row.rounds.index(line["round"])] == pytest.approx(ms, abs=1e-6)
+
+
+def test_force_forgets_the_rounds_of_what_ended_but_not_of_what_a_power_cut_ended(board):
+    place = Place(str(board.home / "profile-1"), str(board.home / "profile-1/native-1.json"))
+    rounds = board.home / "profile-1/native-1.json.run"
+    rounds.mkdir(parents=True)
+    (board.home / "profile-1/job").mkdir()
+    with Ssh(board.host, board.ssh_options) as ssh:
+        make_way(ssh, place, anew=True)
+        assert rounds.exists()
+        (board.home / "profile-1/job/exit").write_text("130 0\n")
+        make_way(ssh, place, anew=False)
+        assert rounds.exists()
+        make_way(ssh, place, anew=True)
+        assert not rounds.exists()
 
 
 def test_a_board_that_stays_away_is_given_up_and_found_at_work_later(board, output):

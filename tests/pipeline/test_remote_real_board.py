@@ -1,4 +1,4 @@
-"""``build --target nano --host`` in full: only the board's hardware and NVIDIA's code are doubles.
+"""``build`` and ``profile`` over ``--host`` in full: only hardware and NVIDIA's code are doubles.
 
 The board runs our real command under a real Python 3.6 with the strict doubles of TensorRT 8.2.1
 and of libcudart for CUDA 10.2; the workstation's side is the real command line, and OpenSSH is
@@ -21,8 +21,15 @@ from repository import ROOT
 from ssh_board import SshBoard, require_sshd
 
 from merino_edge.cli.main import main
+from merino_edge.errors import SpecError
+from merino_edge.export.recipe import RECIPES
+from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.formats.bundle import Bundle
-from merino_edge.pipeline.remote import report_paths
+from merino_edge.formats.latency_table import read_table
+from merino_edge.formats.probes import ProbeSet
+from merino_edge.pipeline.profile import run_folder
+from merino_edge.pipeline.remote import RemoteOptions, report_paths
+from merino_edge.pipeline.remote.profile import Timing, profile_on_board
 
 pytestmark = [pytest.mark.slow, pytest.mark.py36, pytest.mark.onnx]
 GOLDEN = ROOT / "tests/golden/tiny-nano-bundle"
@@ -159,3 +166,49 @@ def test_ctrl_c_at_the_real_command_line_leaves_the_board_building(board, bundle
     assert "found the build that" in captured.err
     assert "by an earlier call" in captured.out
     assert len(board.plans()) == 1
+
+
+def two_probes():
+    """Two decoders for the Nano; the double of TensorRT computes them, and takes its time."""
+    found = [
+        Architecture(blocks=(BlockSpec(64, 4, 4, 128, depth),), vocab_size=320, max_seq_len=64)
+        for depth in (1, 2)
+    ]
+    return ProbeSet(
+        space="two",
+        seed=1,
+        target="nano",
+        precision="fp16",
+        context_len=64,
+        lengths=[32],
+        anchor=found[0].arch_id,
+        architectures={a.arch_id: a for a in found},
+        roles={a.arch_id: "fit" for a in found},
+    )
+
+
+def test_probes_of_a_nano_are_timed_by_its_engines(board, tmp_path):
+    output = str(tmp_path / "table.json")
+    with pytest.raises(SpecError, match="timed for 2 decoders, a fit needs"):
+        profile_on_board(
+            two_probes(),
+            RECIPES["nano"],
+            output,
+            board.host,
+            Timing("tensorrt", max_minutes=0.001),
+            RemoteOptions(board.ssh_options),
+        )
+    table = read_table(os.path.join(run_folder(output), "board-table.json"))
+    assert table.setting.backend == "tensorrt"
+    assert table.device.python.startswith("3.6.")
+    assert {row.workload for row in table.rows} == {"decode@32", "prefill@24"}
+    assert len(table.rows) == 4
+    assert len(board.plans()) == 2
+
+
+def test_a_board_without_tensorrt_is_told_before_a_probe_is_built(board, tmp_path, capsys):
+    board.install(more=f"export PYTHONPATH={ROOT}")
+    words = ["profile", "--target", "nano", "-o", str(tmp_path / "table.json")]
+    assert main([*words, *arguments("", board)[2:]]) == 1
+    assert "JetPack" in capsys.readouterr().err
+    assert not list(tmp_path.glob("table.json*"))

@@ -81,18 +81,25 @@ class Timing:
         return tuple(word for pair in pairs for word in pair)
 
 
-class _Place(NamedTuple):
-    """Where things lie on the board."""
+class Place(NamedTuple):
+    """Where things lie on the board.
+
+    Attributes:
+        folder: All of them; an absolute path.
+        table: The table, once it is measured; its journal lies in the run folder beside it.
+    """
 
     folder: str
     table: str
 
     @property
     def probes(self) -> str:
+        """The folder of probes."""
         return f"{self.folder}/{PROBES}"
 
     @property
     def job(self) -> str:
+        """The folder of the job."""
         return f"{self.folder}/job"
 
 
@@ -139,7 +146,7 @@ def profile_on_board(
         place = _place(board, content_id(probes, bundles), timing)
         job = _job(walk.ssh, board, place, (*timing.words(), *options.words))
         if walk.patience.keep_trying(job.state) is State.IDLE:
-            walk.patience.keep_trying(lambda: _make_way(walk.ssh, place, timing.anew))
+            walk.patience.keep_trying(lambda: make_way(walk.ssh, place, timing.anew))
         size_bytes = sum(bundle.size_bytes for bundle in bundles.values())
         files = _files(bundles, _local(output), place)
         needed = Needed(board, files, size_bytes if recipe.engine() else 0)
@@ -202,7 +209,7 @@ class _Listener:
         self._on_progress(f"{self._host}: {self._last}")
 
 
-def _fetched(walk: Walk, place: _Place, outcome: Outcome, output: str) -> LatencyTable:
+def _fetched(walk: Walk, place: Place, outcome: Outcome, output: str) -> LatencyTable:
     """The table of a measurement that ended well, checked."""
     log_path = os.path.join(run_folder(output), _LOG_FILE)
     jsonio.write_bytes_atomic(log_path, outcome.log.encode("utf-8"))
@@ -220,7 +227,7 @@ def _fetched(walk: Walk, place: _Place, outcome: Outcome, output: str) -> Latenc
     return read_table(path)
 
 
-def _clear(walk: Walk, job: Job, place: _Place, on_stage: Say) -> None:
+def _clear(walk: Walk, job: Job, place: Place, on_stage: Say) -> None:
     """Leave nothing on the board; the table is safe, so a failure is only told."""
     try:
         walk.patience.keep_trying(job.mark_collected)
@@ -229,7 +236,14 @@ def _clear(walk: Walk, job: Job, place: _Place, on_stage: Say) -> None:
         on_stage(f"warning: {place.folder} stays on '{walk.host}': {error.message}")
 
 
-def _make_way(ssh: Ssh, place: _Place, anew: bool) -> None:
+def make_way(ssh: Ssh, place: Place, anew: bool) -> None:
+    """Make room for the table of a measurement that is about to start.
+
+    Args:
+        ssh: The connection.
+        place: Where.
+        anew: Forget its rounds too, if they are of a measurement that ended.
+    """
     ssh.run(_MAKE_WAY, place.folder, place.table, "anew" if anew else "")
 
 
@@ -241,17 +255,17 @@ def _bundles(probes: ProbeSet, local: str) -> dict[str, Bundle]:
     return {name: Bundle.open(probe_folder(local, name)) for name in probes.architectures}
 
 
-def _place(board: Board, content: str, timing: Timing) -> _Place:
+def _place(board: Board, content: str, timing: Timing) -> Place:
     folder = f"{board.folder}/profile-{content}"
-    return _Place(folder, f"{folder}/{timing.backend}-{timing.threads or 'all'}.json")
+    return Place(folder, f"{folder}/{timing.backend}-{timing.threads or 'all'}.json")
 
 
-def _job(ssh: Ssh, board: Board, place: _Place, words: tuple[str, ...]) -> Job:
+def _job(ssh: Ssh, board: Board, place: Place, words: tuple[str, ...]) -> Job:
     command = (*board.program, "profile", place.probes, "-o", place.table, *words, "--json")
     return Job(ssh, MEASUREMENT, place.job, command, place.folder, uuid.uuid4().hex)
 
 
-def _files(bundles: dict[str, Bundle], local: str, place: _Place) -> list[RemoteFile]:
+def _files(bundles: dict[str, Bundle], local: str, place: Place) -> list[RemoteFile]:
     """Every file of every probe, and at last the file that names them."""
     files = []
     for i, (name, bundle) in enumerate(bundles.items()):
