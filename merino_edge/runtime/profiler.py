@@ -478,7 +478,7 @@ def _bursts(
     """Phase -> median milliseconds, of prompts and the tokens after each, for some time."""
     prompts, steps = [], []  # type: List[float], List[float]
     begun = time.perf_counter()
-    # rails are read twenty times a second: to be seen, small ones need more repeats than to be timed
+    # rails are read 20 times a second: to be seen, small ones need more repeats than to be timed
     most = math.inf if least_s > _LEAST_S else _MOST_REPEATS
     while not prompts or (time.perf_counter() - begun < least_s and len(prompts) < most):
         session.reset()
