@@ -399,6 +399,10 @@ def test_a_page_that_is_there_is_not_replaced_and_show_does_nothing_else(
     assert "'t.html' exists" in capsys.readouterr().err
     assert main(["profile", "--show", "t.json", "--merge", "t.json"]) == 2
     assert "--show reads one table" in capsys.readouterr().err
+    before = (tmp_path / "t.json").read_bytes()
+    assert main(["profile", "--show", "t.json", "--report", "./t.json", "--force"]) == 2
+    assert "'t.json' is the table" in capsys.readouterr().err
+    assert (tmp_path / "t.json").read_bytes() == before
     assert (tmp_path / "t.html").read_text("utf-8") == "mine"
 
 

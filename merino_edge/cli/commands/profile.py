@@ -124,6 +124,7 @@ def _refuse_what_cannot_be_written(args: argparse.Namespace) -> None:
         options.refuse_to_replace(args.output, args.force)
     if args.report:
         _refuse_to_draw_on_a_board(args)
+        _refuse_to_draw_over_the_table(args)
         options.refuse_to_replace(args.report, args.force)
 
 
@@ -137,6 +138,15 @@ def _refuse_to_draw_on_a_board(args: argparse.Namespace) -> None:
             )
         )
         raise
+
+
+def _refuse_to_draw_over_the_table(args: argparse.Namespace) -> None:
+    table = args.show or args.output
+    if os.path.realpath(args.report) == os.path.realpath(table):
+        raise UsageError(
+            "'{}' is the table; its page needs a file of its own.".format(table),
+            hint="--report {}.html".format(os.path.splitext(table)[0]),
+        )
 
 
 def _table(args: argparse.Namespace) -> LatencyTable:
