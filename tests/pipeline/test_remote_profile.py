@@ -200,12 +200,13 @@ def test_probes_are_timed_on_the_board_and_the_table_is_judged_here(board, outpu
     assert board.folders() == []
 
 
-def test_a_table_of_too_few_decoders_is_kept_and_not_measured_again(board, output):
-    first, _ = kept(board, output)
-    again, lines = kept(board, output)
-    assert again == first
-    assert len(board.starts()) == 1
-    assert any("found the measurement" in line for line in lines)
+def test_a_table_of_too_few_decoders_is_kept_and_its_place_is_told(board, output):
+    with pytest.raises(SpecError, match=r"timed for 3 decoders, a fit needs") as caught:
+        profile(board, output)
+    path = os.path.join(run_folder(output), "board-table.json")
+    assert f"what was measured is kept: {path}" in caught.value.note
+    assert len(read_table(path).rows) == 6
+    assert not os.path.exists(output)
 
 
 def test_probes_that_are_there_are_not_sent_again(board, output):

@@ -21,7 +21,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from merino_edge.errors import BoardError, UsageError
+from merino_edge.errors import BoardError, SpecError, UsageError
 from merino_edge.export.recipe import Recipe
 from merino_edge.formats import jsonio
 from merino_edge.formats.bundle import Bundle, sha256_of
@@ -152,8 +152,10 @@ def profile_on_board(
         needed = Needed(board, files, size_bytes if recipe.engine() else 0)
         listener = _Listener(host, on_stage, on_progress)
         done = walk.carry_out(job, needed, listener.line, listener.tick)
-        table = finish(_fetched(walk, place, done.outcome, output), output)
-        _clear(walk, job, place, on_stage)
+        measured = _fetched(walk, place, done.outcome, output)
+        walk.patience.keep_trying(job.mark_collected)
+        table = _finished(measured, output)
+        _clear(walk, place, on_stage)
         return table
 
 
@@ -227,10 +229,19 @@ def _fetched(walk: Walk, place: Place, outcome: Outcome, output: str) -> Latency
     return read_table(path)
 
 
-def _clear(walk: Walk, job: Job, place: Place, on_stage: Say) -> None:
+def _finished(measured: LatencyTable, output: str) -> LatencyTable:
+    """Judge and write the table; what cannot be judged is kept, and the next call measures anew."""
+    try:
+        return finish(measured, output)
+    except SpecError as error:
+        path = os.path.join(run_folder(output), _TABLE_FILE)
+        error.note = " ".join(filter(None, (error.note, f"what was measured is kept: {path}.")))
+        raise
+
+
+def _clear(walk: Walk, place: Place, on_stage: Say) -> None:
     """Leave nothing on the board; the table is safe, so a failure is only told."""
     try:
-        walk.patience.keep_trying(job.mark_collected)
         walk.patience.keep_trying(lambda: walk.ssh.run(_CLEAR, place.folder))
     except BoardError as error:
         on_stage(f"warning: {place.folder} stays on '{walk.host}': {error.message}")
