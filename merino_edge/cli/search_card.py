@@ -131,27 +131,6 @@ def _time_row(
     return row
 
 
-def table_words(table: Any) -> List[str]:
-    """What a table of latencies is worth: where it was measured, and how it was judged."""
-    lines = ["latencies {} on {}".format(table.provenance, table.name)]
-    if not table.validation:
-        lines.append("the table was not judged by decoders that were held out")
-    for phase, found in table.validation.items():
-        lines.append(
-            "  {}: on {} decoders that were not fitted, mean error {:.1f} %, {:.0f} % within 10 %, "
-            "rank tau {:.3f}; {:.0f} % inside the stated {:.0f} % interval".format(
-                phase,
-                found.n_architectures,
-                100 * found.mape,
-                100 * found.within_10,
-                found.kendall_tau,
-                100 * found.coverage,
-                100 * found.level,
-            )
-        )
-    return lines
-
-
 def entropy_words(score: Any, config: Any) -> str:
     """Two lines for an ``EntropyScore`` and the ``EntropyConfig`` behind it."""
     return (

@@ -13,6 +13,7 @@ from scipy.stats import kendalltau  # type: ignore[import-untyped]
 
 from merino_edge.core import counting
 from merino_edge.core.latency_fit import LatencyFit, fit_table, rows_work, solve
+from merino_edge.errors import SpecError
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.latency_table import (
     DECODE,
@@ -44,6 +45,16 @@ def validate(table: LatencyTable) -> dict[str, PhaseValidation]:
         for phase, fit in fits.items()
         if fit and table.rows_of(HELD_OUT, phase)
     }
+
+
+def judged(table: LatencyTable) -> LatencyTable:
+    """A table with its validation; as it is where it has one, or too few rows for one."""
+    if table.validation:
+        return table
+    try:
+        return table.replace(validation=validate(table))
+    except SpecError:
+        return table
 
 
 def foretell(fit: LatencyFit, rows: list[LatencyRow], table: LatencyTable) -> np.ndarray:

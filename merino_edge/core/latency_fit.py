@@ -53,7 +53,7 @@ from merino_edge.formats.latency_table import (
 
 LEVEL = 0.90  # of the stated interval
 N_FOLDS = 10
-FEWEST_DECODERS = 12
+FEWEST_DECODERS = 16
 N_THRESHOLDS = 8  # of each kind that are tried
 BETTER = 0.95  # of the error: so much better must a larger cache foretell to be believed
 FAR = 1.25  # beyond the least and the most that was fitted

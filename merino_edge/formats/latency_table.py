@@ -151,6 +151,7 @@ class _Fields(NamedTuple):
     roles: Dict[str, str]
     rows: List[LatencyRow]
     validation: Dict[str, PhaseValidation] = {}
+    idle_power_w: Optional[float] = None
 
 
 class LatencyTable(_Fields):
@@ -172,6 +173,8 @@ class LatencyTable(_Fields):
         rows: Sorted by architecture and workload.
         validation: Phase -> how well the model that is fitted to the rows for fitting foretells
             the rows that were held out; empty where none were.
+        idle_power_w: Of the board with nothing running, so that energy above idle is
+            ``energy_mj - idle_power_w * ms``; None where no rail was read.
 
     Raises:
         SpecError: A row has impossible values, or names what is not there.

@@ -50,7 +50,7 @@ from merino_edge.runtime.telemetry import Telemetry, Watch
 JOURNAL = "measured.jsonl"
 SCHEMA = "merino-edge.profile-journal/1"
 TIGHT = 0.01  # half the interval of the median, as a share of it: more rounds would not show
-FEWEST_ROUNDS, MOST_ROUNDS = 4, 40
+FEWEST_ROUNDS, MOST_ROUNDS = 4, 20
 FEWEST_LOOKS, MOST_LOOKS = 9, 40  # at a finalist
 SETTLED = 0.02  # two looks at the anchor that differ by less: clocks have settled
 MOST_WARM_UP_S = 20.0
@@ -269,6 +269,7 @@ def table_of(probes: ProbeSet, journal: Journal, conditions: Conditions) -> Late
         architectures=probes.architectures,
         roles=probes.roles,
         rows=[_row(key, by_row[key], usual_ms) for key in sorted(by_row)],
+        idle_power_w=next((line.idle_w for line in lines if line.idle_w is not None), None),
     )
 
 
@@ -283,6 +284,9 @@ def _usual_ms(lines: List[Line]) -> Dict[str, float]:
 
 def _row(key: Any, lines: List[Line], usual_ms: Dict[str, float]) -> LatencyRow:
     probe, label = key
+    cool = [line for line in lines if not line.throttled]
+    if len(cool) >= FEWEST_ROUNDS:  # else the row keeps what it has, and is marked
+        lines = cool
     usual = usual_ms[Workload.of_label(label).phase]
     samples = [line.ms[label] * usual / line.beside_ms[label] for line in lines]
     energies = [line.energy_mj[label] for line in lines if label in line.energy_mj]

@@ -89,7 +89,7 @@ def test_too_few_decoders_are_refused():
     table = table_by(lambda a, w: 1.0)
     few = set(sorted(table.architectures)[:8])
     rows = [row for row in table.rows if row.architecture in few]
-    with pytest.raises(SpecError, match="a fit needs 12"):
+    with pytest.raises(SpecError, match="a fit needs 16"):
         fit_table(table.replace(rows=rows))
 
 

@@ -13,7 +13,7 @@ from merino_edge.formats.latency_table import Workload, merge, read_table, write
 
 @pytest.fixture(scope="module")
 def table():
-    return table_by(lambda a, workload: 0.1 * workload.length, n_fit=12, n_held_out=4)
+    return table_by(lambda a, workload: 0.1 * workload.length, n_fit=16, n_held_out=4)
 
 
 def test_it_comes_back_as_it_was(tmp_path, table):

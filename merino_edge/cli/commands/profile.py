@@ -26,15 +26,14 @@ at the speed that an anchor, timed beside each of them, showed as a rule.
 import argparse
 import os
 import sys
-from typing import Any, List
+from typing import Any
 
 from merino_edge.cli import options
+from merino_edge.cli.latency_card import card, print_validation, summary_of
 from merino_edge.cli.machine import is_workstation, require_workstation
-from merino_edge.cli.output import Progress, print_json, print_table, warn
-from merino_edge.errors import SpecError, UsageError
+from merino_edge.cli.output import Progress, print_json, warn
+from merino_edge.errors import UsageError
 from merino_edge.formats.latency_table import LatencyTable, merge, read_table, write_table
-
-HEADER = ("", "decoders", "mean error", "worst", "within 5 %", "within 10 %", "rank tau", "inside")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
         profile_remote.check(args)
         if args.cancel:
             return profile_remote.cancel(args)
+    if args.build_only:
+        return _build(args)
     _refuse_what_cannot_be_written(args)
     table, path = _table(args), args.show or args.output
     if args.report:
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(summary_of(table))
     else:
         sys.stdout.write("\n".join(card(table)) + "\n")
-        _print_validation(table)
+        print_validation(table)
         sys.stdout.write("next: merino-edge search --latency-table {} --max-latency-ms MS\n".format(
             path))  # fmt: skip
     for text in table.conditions.warnings:
@@ -154,23 +155,21 @@ def _table(args: argparse.Namespace) -> LatencyTable:
         return _judged(read_table(args.show))
     if args.merge:
         return _merged(args)
-    if args.probes:
+    if args.probes and not args.build_only:
         return _measured(args)
     require_workstation("choosing and building probes")
-    table = _profiled(args)  # type: LatencyTable
-    return table
+    return _profiled(args)  # type: ignore[no-any-return]
 
 
 def _judged(table: LatencyTable) -> LatencyTable:
-    """With a validation, where it can have one: not on a board, nor of a few rows."""
-    if table.validation or not is_workstation():
+    """With a validation, where it can have one: not on a board, whose package has no scipy."""
+    if not is_workstation():
         return table
     try:
-        from merino_edge.core.latency_check import validate
-
-        return table.replace(validation=validate(table))
-    except (ImportError, SpecError):  # the base package has no scipy
+        from merino_edge.core.latency_check import judged
+    except ImportError:
         return table
+    return judged(table)
 
 
 def _drawn(table: LatencyTable, path: str) -> LatencyTable:
@@ -213,16 +212,49 @@ def _measured(args: argparse.Namespace) -> LatencyTable:
     return table
 
 
+def _build(args: argparse.Namespace) -> int:
+    """Build the probes for a board that is not reached from here."""
+    require_workstation("choosing and building probes")
+    from merino_edge.pipeline.profile import build_probes, plan
+
+    if not args.probes:
+        raise UsageError(
+            "--build-only needs a folder for the probes.",
+            hint="merino-edge profile --target nano --space nano --build-only probes/",
+        )
+    progress = Progress("profile", args.quiet)
+    _forget(args.probes, args.force)
+    probes, recipe = plan(_asked(args))
+    build_probes(probes, args.probes, recipe, progress.update)
+    progress.done("{} probes".format(len(probes.architectures)))
+    sys.stdout.write("next: copy {0} to the board, and there: merino-edge profile {0}\n".format(
+        args.probes))  # fmt: skip
+    return 0
+
+
 def _profiled(args: argparse.Namespace) -> Any:
-    from merino_edge.cli.space_option import chosen_space
-    from merino_edge.core import targets
-    from merino_edge.pipeline.profile import ProfileOptions, profile, run_folder
-    from merino_edge.runtime.profiler import Limits
+    from merino_edge.pipeline.profile import profile, run_folder
 
     progress = Progress("profile", args.quiet)
     _forget(run_folder(args.output), args.force)
+    asked = _asked(args)
+    if args.host:
+        from merino_edge.cli.profile_remote import profile_remote
+
+        return profile_remote(asked, args)
+    table = profile(asked, args.output, progress.update)
+    progress.done("{} rows".format(len(table.rows)))
+    return table
+
+
+def _asked(args: argparse.Namespace) -> Any:
+    from merino_edge.cli.space_option import chosen_space
+    from merino_edge.core import targets
+    from merino_edge.pipeline.profile import ProfileOptions
+    from merino_edge.runtime.profiler import Limits
+
     target = targets.get(args.target)
-    asked = ProfileOptions(
+    return ProfileOptions(
         space=chosen_space(args.space, args.context, target),
         target=target.name,
         precision=args.precision,
@@ -233,13 +265,6 @@ def _profiled(args: argparse.Namespace) -> Any:
         seed=args.seed,
         limits=Limits(60.0 * args.max_minutes),
     )
-    if args.host:
-        from merino_edge.cli.profile_remote import profile_remote
-
-        return profile_remote(asked, args)
-    table = profile(asked, args.output, progress.update)
-    progress.done("{} rows".format(len(table.rows)))
-    return table
 
 
 def _threads(args: argparse.Namespace) -> int:
@@ -253,49 +278,3 @@ def _forget(folder: str, really: bool) -> None:
 
     if really and os.path.isdir(folder):
         shutil.rmtree(folder)
-
-
-def card(table: LatencyTable) -> List[str]:
-    """What the table is, for people."""
-    n_rounds = sum(len(row.rounds) for row in table.rows) / max(1, len(table.rows))
-    return [
-        "{}: {} rows of {} decoders, {:.1f} rounds each".format(
-            table.provenance, len(table.rows), len(table.architectures), n_rounds
-        ),
-        "on {}".format(table.name),
-        "by {}; context {}, space {}, seed {}".format(
-            table.setting.engine, table.setting.context_len, table.space, table.seed
-        ),
-    ]
-
-
-def _print_validation(table: LatencyTable) -> None:
-    if not table.validation:
-        sys.stdout.write("not judged: the workstation does that when it reads the table\n")
-        return
-    rows = []
-    for phase, v in table.validation.items():
-        shares = [v.mape, v.worst, v.within_5, v.within_10]
-        rows.append(
-            [phase, str(v.n_architectures)]
-            + ["{:.1f} %".format(100 * share) for share in shares]
-            + ["{:.3f}".format(v.kendall_tau)]
-            + ["{:.0f} % (stated {:.0f} %)".format(100 * v.coverage, 100 * v.level)]
-        )
-    sys.stdout.write("\nforetold, and then measured: decoders that were not fitted\n")
-    print_table(HEADER, rows)
-    others = table.validation["decode"].others if "decode" in table.validation else {}
-    if others:
-        words = ["{} {:.0f} %".format(name, 100 * error) for name, error in others.items()]
-        sys.stdout.write("mean error of simpler predictors of a token: {}\n".format(
-            ", ".join(words)))  # fmt: skip
-
-
-def summary_of(table: LatencyTable) -> Any:
-    """What the table is, for scripts: everything but rows and architectures."""
-    from merino_edge.formats.jsonio import encode
-
-    document = encode(table)
-    for name in ("rows", "architectures", "roles"):
-        document["n_" + name] = len(document.pop(name))
-    return document

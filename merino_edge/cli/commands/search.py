@@ -215,10 +215,11 @@ class _Question(NamedTuple):
 def _question(options: argparse.Namespace) -> _Question:
     from merino_edge.cli.space_option import chosen_space
     from merino_edge.core import targets
+    from merino_edge.core.latency_check import judged
     from merino_edge.formats.latency_table import read_table
     from merino_edge.pipeline.measured_search import table_latency
 
-    table = read_table(options.latency_table) if options.latency_table else None
+    table = judged(read_table(options.latency_table)) if options.latency_table else None
     target = targets.get(options.target or (table.setting.target if table else "host"))
     space = chosen_space(options.space, options.context, target, options.vocab_size)
     latency = None
@@ -259,7 +260,8 @@ def _answer(question: _Question, options: argparse.Namespace, progress: Progress
 
 
 def _print_card(result: Any, table: Any, finalists: List[Any], written: List[str]) -> None:
-    from merino_edge.cli.search_card import search_card, table_words
+    from merino_edge.cli.latency_card import table_words
+    from merino_edge.cli.search_card import search_card
 
     print(search_card(result))
     if table:
