@@ -5,6 +5,7 @@ test-py36`` where that is, and really times probes with the native decoder. They
 so what is measured here is worth nothing; that it comes home whole is what counts.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -108,8 +109,11 @@ class ProfilingBoard(SshBoard):
 
     def lines(self):
         """The lines of the journal so far, without its head."""
-        found = [path for folder in self.folders() for path in folder.glob("*.run/" + JOURNAL)]
-        return [json.loads(line) for path in found for line in path.read_text().splitlines()[1:]]
+        for path in [path for each in self.folders() for path in each.glob("*.run/" + JOURNAL)]:
+            with contextlib.suppress(FileNotFoundError):  # it goes when the table is written
+                *whole, _ = path.read_text().split("\n")
+                return [json.loads(line) for line in whole[1:]]
+        return []
 
     def cut_power(self):
         """End the measurement and every connection at once, as a board without power would."""
@@ -163,21 +167,29 @@ def kept(board, output, **more):
             more.pop("timing", HASTY),
             RemoteOptions(board.ssh_options, give_up_after_s=20.0),
             lines.append,
-            more.pop("on_progress", lambda text: None),
+            lambda text: None,
         )
     return read_table(os.path.join(run_folder(output), "board-table.json")), lines
 
 
+@contextlib.contextmanager
 def after(board, n_lines, action):
-    """A callback that acts once, when so many lines are in the board's journal."""
-    done = []
+    """Acts once while the block runs, as soon as so many lines are in the board's journal."""
+    over = threading.Event()
 
-    def look(text):
-        if not done and len(board.lines()) >= n_lines:
-            done.append(text)
-            action()
+    def watch():
+        while not over.wait(0.02):
+            if len(board.lines()) >= n_lines:
+                action()
+                return
 
-    return look
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 # ---- what crosses
@@ -220,16 +232,19 @@ def test_probes_that_are_there_are_not_sent_again(board, output):
 
 
 def test_a_link_that_breaks_while_the_board_measures_costs_nothing(board, output):
-    cut = after(board, 2, board.break_connections)
-    table, lines = kept(board, output, on_progress=cut, probes=three(LONGER))
+    with after(board, 2, board.break_connections):
+        table, lines = kept(board, output, probes=three(LONGER))
     assert any("trying again" in line for line in lines)
     assert len(board.starts()) == 1
     assert len(table.rows) == 18
 
 
 def test_after_a_power_cut_the_same_call_times_nothing_again(board, output):
-    with pytest.raises(BoardError, match="vanished") as caught:
-        profile(board, output, three(LONGER), after(board, 2, board.cut_power))
+    with (
+        after(board, 2, board.cut_power),
+        pytest.raises(BoardError, match="vanished") as caught,
+    ):
+        profile(board, output, three(LONGER))
     assert caught.value.exit_code == 7
     assert "the same command" in caught.value.hint
     before = board.lines()
@@ -260,9 +275,11 @@ def test_force_forgets_the_rounds_of_what_ended_but_not_of_what_a_power_cut_ende
 
 
 def test_a_board_that_stays_away_is_given_up_and_found_at_work_later(board, output):
-    gone = after(board, 1, board.stop)
-    with pytest.raises(BoardError, match="did not come back within 1 s") as caught:
-        profile(board, output, three(LONGER), gone, give_up_after_s=1.0)
+    with (
+        after(board, 1, board.stop),
+        pytest.raises(BoardError, match="did not come back within 1 s") as caught,
+    ):
+        profile(board, output, three(LONGER), give_up_after_s=1.0)
     assert caught.value.exit_code == 7
     assert "goes on from here: the same command" in caught.value.hint
     board.start()
@@ -275,8 +292,8 @@ def test_ctrl_c_leaves_the_board_measuring_and_cancel_ends_it(board, output):
     def interrupt():
         os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(StoppedError, match="goes on") as caught:
-        profile(board, output, three(LONGER), after(board, 1, interrupt), LONG)
+    with after(board, 1, interrupt), pytest.raises(StoppedError, match="goes on") as caught:
+        profile(board, output, three(LONGER), timing=LONG)
     assert "--cancel" in caught.value.hint
     options = RemoteOptions(board.ssh_options)
     assert cancel_profile(output, board.host, options) is True
@@ -285,12 +302,14 @@ def test_ctrl_c_leaves_the_board_measuring_and_cancel_ends_it(board, output):
 
 
 def test_who_listens_is_told_that_it_was_cancelled(board, output):
-    canceller = threading.Thread(
-        target=lambda: cancel_profile(output, board.host, RemoteOptions(board.ssh_options))
-    )
-    with pytest.raises(StoppedError, match=r"the measurement on '.*' was cancelled"):
-        profile(board, output, three(LONGER), after(board, 1, canceller.start), LONG)
-    canceller.join()
+    def cancel():
+        cancel_profile(output, board.host, RemoteOptions(board.ssh_options))
+
+    with (
+        after(board, 1, cancel),
+        pytest.raises(StoppedError, match=r"the measurement on '.*' was cancelled"),
+    ):
+        profile(board, output, three(LONGER), timing=LONG)
 
 
 # ---- what the board says no to
