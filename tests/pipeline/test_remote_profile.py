@@ -20,6 +20,7 @@ from ssh_board import SshBoard, require_sshd
 
 from merino_edge.cli.main import main
 from merino_edge.core import probe_design
+from merino_edge.core.latency_fit import FEWEST_DECODERS
 from merino_edge.errors import BoardBuildError, BoardError, MerinoError, SpecError, StoppedError
 from merino_edge.export.recipe import RECIPES
 from merino_edge.formats.architecture import Architecture, BlockSpec
@@ -86,7 +87,7 @@ def enough():
     from merino_edge.core import space as spaces
 
     space = spaces.get("tiny").replace(max_seq_len=SPACE_CONTEXT)
-    return probe_set(*probe_design.choose(space, 12, 2, 1))
+    return probe_set(*probe_design.choose(space, FEWEST_DECODERS, 2, 1))
 
 
 class ProfilingBoard(SshBoard):
@@ -367,7 +368,16 @@ def test_host_goes_with_no_folder_of_probes(board, output, capsys):
 @pytest.mark.slow
 def test_the_command_brings_a_judged_table_home(board, output, capsys):
     space = ["--target", "nano-cpu", "--space", "tiny", "--context", "128"]
-    how = ["--backend", "native", "--threads", "1", "--fit", "12", "--held-out", "2"]
+    how = [
+        "--backend",
+        "native",
+        "--threads",
+        "1",
+        "--fit",
+        str(FEWEST_DECODERS),
+        "--held-out",
+        "2",
+    ]
     assert main(arguments(board, output, *space, *how, "--max-minutes", "0.001")) == 0
     assert "foretold, and then measured" in capsys.readouterr().out
     assert read_table(output).validation
