@@ -41,7 +41,7 @@ from merino_edge.runtime.device_info import device_info
 from merino_edge.runtime.profiler import Timed, time_beside
 from merino_edge.search.result import SearchResult
 
-LITTLE = 0.03  # of the limit: a finalist that leaves less unused is not searched beyond
+LITTLE = 0.05  # of the limit: a finalist that leaves less unused is not searched beyond
 CERTAIN = 1.012  # spread of a corrected model: another decoder of nearly the same size
 DOUBT = 0.01  # more spread for each finalist that missed its limit
 
@@ -285,8 +285,8 @@ class Bench:
                 )
             ]  # fmt: skip
             return time_beside(
-                bundles[1],
-                bundles[0],
+                bundles[1].path,
+                bundles[0].path,
                 self.table,
                 load,
                 opener(setting.backend, setting.threads),

@@ -51,9 +51,9 @@ JOURNAL = "measured.jsonl"
 SCHEMA = "merino-edge.profile-journal/1"
 TIGHT = 0.01  # half the interval of the median, as a share of it: more rounds would not show
 FEWEST_ROUNDS, MOST_ROUNDS = 4, 20
-FEWEST_LOOKS, MOST_LOOKS = 9, 40  # at a finalist
+N_OPENINGS, N_LOOKS = 7, 5  # of a finalist, and at each of them
 SETTLED = 0.02  # two looks at the anchor that differ by less: clocks have settled
-MOST_WARM_UP_S = 20.0
+MOST_WARM_UP_S = 10.0
 ANCHOR_PROMPT = 64  # tokens
 _LEAST_S = 0.025  # of a sample: shorter ones are repeated
 _MOST_REPEATS = 20
@@ -219,12 +219,12 @@ def measure(
     """
     telemetry = telemetry or Telemetry.open()
     telemetry.measure_idle(on_note)
-    anchor = open_session(Bundle.open(probe_folder(folder, probes.anchor)))
     try:
-        setting = _setting(probes, anchor.backend, threads)
+        with open_session(Bundle.open(probe_folder(folder, probes.anchor))) as anchor:
+            setting = _setting(probes, anchor.backend, threads)
         header = Header(SCHEMA, _now(), jsonio.encode(probes), setting, device_info())
         journal = Journal(journal_folder, header)
-        run = _Run(probes, folder, open_session, anchor, journal, limits, on_note, telemetry)
+        run = _Run(probes, folder, open_session, journal, limits, on_note, telemetry)
         before = snapshot()
         run.rounds()
         conditions = conditions_between(before, snapshot(), journal.header.device.n_cores)
@@ -232,7 +232,6 @@ def measure(
     except KeyboardInterrupt:
         raise StoppedError("stopped; what was timed is kept in '{}'.".format(journal_folder))
     finally:
-        anchor.close()
         telemetry.close()
 
 
@@ -311,7 +310,6 @@ class _Run:
         probes: ProbeSet,
         folder: str,
         open_session: OpenSession,
-        anchor: GenerationSession,
         journal: Journal,
         limits: Limits,
         note: Note,
@@ -320,20 +318,27 @@ class _Run:
         self._telemetry = telemetry
         self._probes, self._folder, self._open = probes, folder, open_session
         self._journal, self._limits, self._note = journal, limits, note
-        self._anchor = _Anchor(anchor, probes.seed)
         self._begun = time.perf_counter()
 
     def rounds(self) -> None:
         """All rounds that are still to be done."""
-        self._note("warming up until the clocks settle")
-        self._anchor.settle()
         for index in range(self._limits.max_rounds):
             names = self._due(index)
-            for place, name in enumerate(names):
-                self._note("round {}, probe {} of {}".format(index + 1, place + 1, len(names)))
-                self._journal.add(self._line(name, index))
+            if names:
+                self._round(index, names)
             if self._out_of_time(index) or (not names and index >= FEWEST_ROUNDS):
                 return
+
+    def _round(self, index: int, names: List[str]) -> None:
+        """One round, beside an anchor that is opened anew: it lies elsewhere in memory then."""
+        bundle = Bundle.open(probe_folder(self._folder, self._probes.anchor))
+        with self._open(bundle) as session:
+            anchor = _Anchor(session, self._probes.seed)
+            self._note("warming up until the clocks settle")
+            anchor.settle()
+            for place, name in enumerate(names):
+                self._note("round {}, probe {} of {}".format(index + 1, place + 1, len(names)))
+                self._journal.add(self._line(name, index, anchor))
 
     def _out_of_time(self, index: int) -> bool:
         late = time.perf_counter() - self._begun > self._limits.max_s
@@ -350,13 +355,13 @@ class _Run:
             done |= {name for name in names if _is_tight(name, before, self._limits.tight)}
         return [name for name in names if name not in done]
 
-    def _line(self, name: str, index: int) -> Line:
+    def _line(self, name: str, index: int, anchor: "_Anchor") -> Line:
         before = snapshot()
         found, beside = {}, {}  # type: Dict[str, float], Dict[str, float]
         bundle = Bundle.open(probe_folder(self._folder, name))
         with self._open(bundle) as session, self._telemetry.watch() as watch:
             for length in self._probes.lengths:
-                ms, anchor_ms = self._anchor.beside(session, length, watch)
+                ms, anchor_ms = anchor.beside(session, length, watch)
                 found.update(ms)
                 beside.update(anchor_ms)
         return Line(
@@ -407,36 +412,59 @@ class _Anchor:
 
 
 def time_beside(
-    bundle: Bundle,
-    anchor: Bundle,
+    bundle: str,
+    anchor: str,
     table: LatencyTable,
     workload: Workload,
     open_session: OpenSession,
-    most_rounds: int = MOST_LOOKS,
+    n_openings: int = N_OPENINGS,
 ) -> Timed:
     """Time one decoder at one workload, as the rows of a table were timed.
 
+    Where its weights and its cache come to lie in memory makes the same decoder some percent faster
+    or slower until it is opened anew. So it is copied and opened several times, and the interval is
+    that of the openings, not of one opening's tokens.
+
     Args:
-        bundle: The decoder.
-        anchor: The table's.
+        bundle: The decoder's folder.
+        anchor: That of the table's anchor.
         table: Says what the anchor takes as a rule.
         workload: A token.
         open_session: Makes sessions, in the table's setting.
-        most_rounds: Looks, at most: no more once the median is known to ``TIGHT``.
+        n_openings: How often.
     """
+    import tempfile
+
     ratios, raw = [], []  # type: List[float], List[float]
-    with open_session(anchor) as beside, open_session(bundle) as session:
-        looks = _Anchor(beside, table.seed)
-        looks.settle()
-        while len(raw) < most_rounds and (
-            len(raw) < FEWEST_LOOKS or relative_half_interval(ratios) > TIGHT
-        ):
-            ms, anchor_ms = looks.beside(session, workload.length)
-            raw.append(ms[workload.label])
-            ratios.append(raw[-1] / anchor_ms[workload.label])
-    ms = table.anchor_ms[workload.phase] * percentile(sorted(ratios), 50)
-    half = ms * relative_half_interval(ratios)
-    return Timed(ms, half, percentile(sorted(raw), 50), len(raw))
+    for index in range(n_openings):
+        with tempfile.TemporaryDirectory() as folder:
+            fresh, beside = _copied(bundle, folder), _copied(anchor, folder)
+            with open_session(beside) as anchor_session, open_session(fresh) as session:
+                looks = _Anchor(anchor_session, table.seed)
+                if not index:
+                    looks.settle()
+                found = [looks.beside(session, workload.length) for _ in range(N_LOOKS)]
+        of_each = [ms[workload.label] / anchor_ms[workload.label] for ms, anchor_ms in found]
+        ratios.append(float(np.median(of_each)))
+        raw.append(float(np.median([ms[workload.label] for ms, _ in found])))
+    ms = table.anchor_ms[workload.phase] * float(np.median(ratios))
+    return Timed(ms, ms * _half_of_openings(ratios), float(np.median(raw)), len(ratios))
+
+
+def _copied(bundle: str, folder: str) -> Bundle:
+    """A bundle in other pages of memory."""
+    import shutil
+
+    path = os.path.join(folder, os.path.basename(os.path.normpath(bundle)))
+    shutil.copytree(bundle, path)
+    return Bundle.open(path)
+
+
+def _half_of_openings(ratios: List[float]) -> float:
+    """Half the 95 % interval of the median of a few, as a share of it, by all of their spread."""
+    logs = np.log(ratios)
+    spread = float(np.std(logs, ddof=1))
+    return 1.2533 * t95(len(ratios) - 1) * spread / math.sqrt(len(ratios))
 
 
 def time_length(

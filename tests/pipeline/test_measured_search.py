@@ -125,11 +125,15 @@ def test_the_whole_loop_as_commands(tmp_path, capsys):
     assert "predicted" in capsys.readouterr().out
     words = ["search", "--latency-table", table, *small, "--max-latency-ms", "0.5", "-q"]
     words += ["--candidates", "20000", "--confirm", "3", "-o", arch]
+    words += ["--report", str(tmp_path / "r.html")]
     assert main([*words, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["finalists"][0]["passed"]
     assert document["best"]["cost"]["latency_basis"] == "table"
     assert document["best"]["cost"]["latency_high_ms"] <= 0.5
+    page = (tmp_path / "r-latency.html").read_text("utf-8")
+    assert "a mock says" in page
+    assert "The budget and the finalists" in page
 
 
 @pytest.mark.parametrize(

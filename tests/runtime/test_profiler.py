@@ -194,12 +194,14 @@ def test_a_finalist_is_timed_at_the_tables_speed(machine, tmp_path):
     table = run(machine, tmp_path)
     machine.pace = lambda now_s: 1.4
     layers = {"anchor": 2, "finalist": 4}
+    for name in layers:
+        (tmp_path / name).mkdir()
     timed = time_beside(
-        "finalist",
-        "anchor",
+        str(tmp_path / "finalist"),
+        str(tmp_path / "anchor"),
         table,
         Workload("decode", 64),
-        lambda path: Session(machine, layers[path]),
+        lambda path: Session(machine, layers[path.rpartition("/")[2]]),
     )
     assert timed.ms == pytest.approx(4 * 1.645, rel=0.02)
     assert timed.raw_ms == pytest.approx(1.4 * timed.ms, rel=0.02)

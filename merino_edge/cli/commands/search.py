@@ -21,6 +21,7 @@ again until a measured finalist keeps the limit.
 """
 
 import argparse
+import os
 from typing import Any, List, NamedTuple
 
 from merino_edge.cli.options import (
@@ -166,7 +167,8 @@ def _add_results(group: Any) -> None:
     group.add_argument(
         "--report",
         metavar="FILE",
-        help="HTML page to look at, with trials.jsonl and pareto.csv beside it",
+        help="HTML page to look at, with trials.jsonl and pareto.csv beside it; with a latency "
+        "table also a page of that",
     )
 
 
@@ -191,6 +193,7 @@ def run(options: argparse.Namespace) -> int:
     written = [options.output]
     if options.report:
         written += write_report(options.report, result)
+        written += _latency_page(question, options, finalists)
     if options.json:
         print_json({**result.to_document(), "finalists": [each.record() for each in finalists]})
     else:
@@ -199,6 +202,17 @@ def run(options: argparse.Namespace) -> int:
     if doubt:
         warn(doubt)
     return 0
+
+
+def _latency_page(question: "_Question", options: argparse.Namespace, finalists: Any) -> List[str]:
+    """With a table, a page of it beside the report: the budget and the finalists in it."""
+    if not question.table:
+        return []
+    from merino_edge.pipeline.latency_page import write_latency_page
+
+    path = "{}-latency.html".format(os.path.splitext(options.report)[0])
+    write_latency_page(path, question.table, options.max_latency_ms, finalists, question.space)
+    return [path]
 
 
 class _Question(NamedTuple):
