@@ -1,19 +1,15 @@
 """The space that --space and --context ask for, for the commands that choose decoders."""
 
 import os
-from typing import Optional
-
-from merino_edge.core import space as spaces
-from merino_edge.core.space import SearchSpace
-from merino_edge.core.targets import Target
+from typing import Any, Optional
 
 
 def chosen_space(
     name: Optional[str],
     context_len: Optional[int],
-    target: Target,
+    target: Any,
     vocab_size: Optional[int] = None,
-) -> SearchSpace:
+) -> Any:
     """A preset or a file, with the context and vocabulary that were asked for.
 
     Args:
@@ -22,6 +18,8 @@ def chosen_space(
         target: Where the decoders will run.
         vocab_size: Instead of the space's vocabularies.
     """
+    from merino_edge.core import space as spaces  # a board has the command line, and not this
+
     name = name or target.default_space
     is_file = name.endswith((".json", ".toml")) or os.path.exists(name)
     space = spaces.from_file(name) if is_file and name not in spaces.PRESETS else spaces.get(name)

@@ -381,7 +381,7 @@ def test_a_table_that_is_there_is_shown_and_judged_first(tmp_path, monkeypatch, 
     write_table("t.json", measured().replace(validation={}))
     before = (tmp_path / "t.json").read_bytes()
     assert main(["profile", "--show", "t.json", "--report", "t.html"]) == 0
-    assert "foretold, and then measured" in capsys.readouterr().out
+    assert "not fitted, foretold and then measured" in capsys.readouterr().out
     assert (tmp_path / "t.html").read_text("utf-8") == latency_html(view())
     assert (tmp_path / "t.json").read_bytes() == before
     assert main(["profile", "--show", "t.json", "--json"]) == 0

@@ -195,7 +195,10 @@ def run(options: argparse.Namespace) -> int:
         written += write_report(options.report, result)
         written += _latency_page(question, options, finalists)
     if options.json:
-        print_json({**result.to_document(), "finalists": [each.record() for each in finalists]})
+        document = result.to_document()
+        if finalists:
+            document["finalists"] = [each.record() for each in finalists]
+        print_json(document)
     else:
         _print_card(result, question.table, finalists, written)
     doubt = question.latency and question.latency.beyond_reach(result.best.cost.latency_ms)
