@@ -145,7 +145,8 @@ def legend(keys: Sequence[tuple[str, Markup]]) -> Markup:
     return tag("ul", *(tag("li", key, " ", name) for name, key in keys), class_="legend")
 
 
-def _grid(x: Axis, y: Axis) -> Markup:
+def grid_lines(x: Axis, y: Axis) -> Markup:
+    """Lines and words at the ticks of both axes."""
     drawn = []
     for value in y.ticks():
         at = percent(1.0 - y.fraction(value))
@@ -155,8 +156,12 @@ def _grid(x: Axis, y: Axis) -> Markup:
         at = percent(x.fraction(value))
         drawn.append(tag("line", x1=at, x2=at, y1="0%", y2="100%", class_="grid"))
         drawn.append(tag("text", x.show(value), x=at, y="100%", dy="18", class_="x-tick"))
+    return join(drawn)
+
+
+def _grid(x: Axis, y: Axis) -> Markup:
     frame = tag("path", d="M0,0 V1000 H1000", vector_effect="non-scaling-stroke", class_="frame")
-    return join([*drawn, _stretched(frame)])
+    return join([grid_lines(x, y), _stretched(frame)])
 
 
 def _stretched(*shapes: Markup) -> Markup:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from merino_edge.pipeline.markup import Markup, join, percent, tag
-from merino_edge.pipeline.plots import Axis, legend
+from merino_edge.pipeline.plots import Axis, grid_lines, legend
 
 Point = tuple[float, float]
 
@@ -125,7 +125,7 @@ def scatter_plot(
         crosses: Drawn as diamonds with their intervals, above all.
         limit: Of x and of y.
     """
-    drawn = [_grid(x, y), _area(band, x, y), _line(*band.middle, x, y, "frame")]
+    drawn = [grid_lines(x, y), _area(band, x, y), _line(*band.middle, x, y, "frame")]
     drawn += [_dot(dot, group.is_hollow, x, y) for group in groups for dot in group.dots]
     drawn += [_limit(limit, x, y)] if limit else []
     drawn += [_cross(cross, x, y) for cross in (crosses.crosses if crosses else ())]
@@ -137,19 +137,6 @@ def scatter_plot(
 
 def _at(point: Point, x: Axis, y: Axis) -> tuple[str, str]:
     return percent(x.fraction(point[0])), percent(1.0 - y.fraction(point[1]))
-
-
-def _grid(x: Axis, y: Axis) -> Markup:
-    drawn = []
-    for value in y.ticks():
-        at = percent(1.0 - y.fraction(value))
-        drawn.append(tag("line", x1="0%", x2="100%", y1=at, y2=at, class_="grid"))
-        drawn.append(tag("text", y.show(value), x="-8", y=at, class_="y-tick"))
-    for value in x.ticks():
-        at = percent(x.fraction(value))
-        drawn.append(tag("line", x1=at, x2=at, y1="0%", y2="100%", class_="grid"))
-        drawn.append(tag("text", x.show(value), x=at, y="100%", dy="18", class_="x-tick"))
-    return join(drawn)
 
 
 def _area(band: Band, x: Axis, y: Axis) -> Markup:

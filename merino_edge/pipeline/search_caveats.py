@@ -38,7 +38,12 @@ def _what_the_objective_is(result: SearchResult) -> str:
 def _conditions(result: SearchResult) -> list[str]:
     at, cost = result.at, result.best.cost
     prediction = (
-        f"Latency and energy are {words.basis(words.cost_words('latency_ms'), cost)} for the "
+        f"Latencies are foretold by a table of latencies for the target '{result.target}', and the "
+        "limit binds the upper end of its interval; what the table is worth stands on a page of "
+        "its own. Energy is the power that the table measured, or else the target's limit, times "
+        "the latency."
+        if cost.latency_basis == "table"
+        else f"Latency and energy are {words.basis(words.cost_words('latency_ms'), cost)} for the "
         f"target '{result.target}', not measured. A real device adds overhead for every kernel, "
         "and a clock that throttles; energy is the power limit times the latency."
         if cost.latency_ms is not None

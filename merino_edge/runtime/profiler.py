@@ -7,17 +7,13 @@ beside tokens, a prompt beside prompts, for the two drift apart. A sample is wha
 divided by what the anchor took beside it; times what the anchor takes as a rule (the median of the
 whole run) it is milliseconds again. On a quiet board with locked clocks that changes nothing.
 
-Each probe of each round is one line of a journal, written and synced before the next begins. What
-was interrupted goes on with the first line that is missing. A probe whose every sample is known to
+Each probe of each round is one line of a journal (``profile_journal``), so that what was
+interrupted goes on with the first line that is missing. A probe whose every sample is known to
 ``TIGHT`` is not timed again.
-
-Where the board shows its power, idle is measured before all else, and each round of a probe takes
-somewhat longer, so that its energy can be told; where it shows none, nothing is different.
 
 Not known here: what the rows are good for. Nothing is fitted, and a board needs numpy only.
 """
 
-import json
 import math
 import os
 import time
@@ -26,7 +22,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 import numpy as np
 
 from merino_edge import __version__
-from merino_edge.errors import FormatError, StoppedError, UsageError
+from merino_edge.errors import StoppedError
 from merino_edge.formats import jsonio
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.latency_table import (
@@ -38,17 +34,16 @@ from merino_edge.formats.latency_table import (
     Setting,
     Workload,
 )
-from merino_edge.formats.measurement import Conditions, DeviceInfo, percentile, t95
+from merino_edge.formats.measurement import Conditions, percentile, t95
 from merino_edge.formats.probes import BURST, ProbeSet, probe_folder, prompt_len
 from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.conditions import conditions_between, others_cpu_share, snapshot
 from merino_edge.runtime.device_info import device_info, power_mode
 from merino_edge.runtime.memory import peak_rss_bytes
+from merino_edge.runtime.profile_journal import SCHEMA, Header, Journal, Line
 from merino_edge.runtime.session import GenerationSession
 from merino_edge.runtime.telemetry import Telemetry, Watch
 
-JOURNAL = "measured.jsonl"
-SCHEMA = "merino-edge.profile-journal/1"
 TIGHT = 0.01  # half the interval of the median, as a share of it: more rounds would not show
 FEWEST_ROUNDS, MOST_ROUNDS = 4, 20
 N_OPENINGS, N_LOOKS = 7, 5  # of a finalist, and at each of them
@@ -81,33 +76,6 @@ class Limits(NamedTuple):
 NO_LIMITS = Limits()
 
 
-class Line(NamedTuple):
-    """One probe in one round.
-
-    Attributes:
-        probe: Its ``arch_id``.
-        round: From 0.
-        ms: Workload -> milliseconds.
-        beside_ms: Workload -> what the anchor took beside it, a token or its prompt.
-        throttled: The device said that it throttles.
-        others_cpu_share: Of all cores, used by other processes meanwhile.
-        energy_mj: Workload -> millijoules of one call, idle power included; empty where no rail
-            is known.
-        peak_rss_bytes: Of this process, so far.
-        idle_w: What the board took before all began, with nothing running.
-    """
-
-    probe: str
-    round: int
-    ms: Dict[str, float]
-    beside_ms: Dict[str, float]
-    throttled: bool = False
-    others_cpu_share: Optional[float] = None
-    energy_mj: Dict[str, float] = {}
-    peak_rss_bytes: Optional[int] = None
-    idle_w: Optional[float] = None
-
-
 class Timed(NamedTuple):
     """What one workload took at the usual speed of a table's anchor.
 
@@ -127,67 +95,6 @@ class Timed(NamedTuple):
     def high_ms(self) -> float:
         """Upper end of the interval."""
         return self.ms + self.half_ms
-
-
-class Header(NamedTuple):
-    """The journal's first line: what its other lines belong to."""
-
-    schema: str
-    begun: str
-    probes: Dict[str, Any]
-    setting: Setting
-    device: DeviceInfo
-
-
-class Journal:
-    """The lines of a measurement, on disk.
-
-    Args:
-        folder: Is made if it is not there.
-        header: What is being measured.
-
-    Raises:
-        UsageError: The folder holds a measurement of something else.
-        FormatError: A line is damaged.
-    """
-
-    def __init__(self, folder: str, header: Header):
-        os.makedirs(folder, exist_ok=True)
-        self.path = os.path.join(folder, JOURNAL)
-        self.header, self.lines = header, []  # type: Header, List[Line]
-        if os.path.isfile(self.path):
-            self._take_up()
-        if not os.path.isfile(self.path) or not os.path.getsize(self.path):
-            self._append(jsonio.encode(header))
-
-    def add(self, line: Line) -> None:
-        """Keep a line; it is on the disk when this returns."""
-        self._append(jsonio.encode(line))
-        self.lines.append(line)
-
-    def _append(self, document: Any) -> None:
-        with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(document, sort_keys=True) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    def _take_up(self) -> None:
-        """Read what is there; a last line that was cut off is dropped."""
-        with open(self.path, "rb") as stream:
-            data = stream.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            jsonio.write_bytes_atomic(self.path, whole)
-        documents = [_parsed(text, self.path, i) for i, text in enumerate(whole.splitlines())]
-        if not documents:
-            return
-        found = jsonio.decode(Header, documents[0], self.path, "line 1")
-        _refuse_another(found, self.header, self.path)
-        self.header = found
-        self.lines = [
-            jsonio.decode(Line, document, self.path, "line {}".format(i + 2))
-            for i, document in enumerate(documents[1:])
-        ]
 
 
 def measure(
@@ -570,35 +477,6 @@ def _setting(probes: ProbeSet, backend: Backend, threads: int) -> Setting:
         context_len=probes.context_len,
         power_mode=power_mode("/"),
     )
-
-
-def _parsed(text: bytes, path: str, index: int) -> Any:
-    try:
-        return json.loads(text.decode("utf-8"))
-    except ValueError as error:
-        raise FormatError(
-            "line {} is not JSON: {}.".format(index + 1, error),
-            path,
-            hint="delete the folder to begin anew.",
-        )
-
-
-def _refuse_another(found: Header, mine: Header, path: str) -> None:
-    """A journal goes on only with the same probes, on the same device, in the same setting."""
-    pairs = [
-        ("probes", found.probes, mine.probes),
-        ("setting", found.setting, mine.setting),
-        ("device", found.device.model, mine.device.model),
-        ("processor", found.device.cpu, mine.device.cpu),
-    ]
-    different = [name for name, one, other in pairs if one != other]
-    if different:
-        raise UsageError(
-            "'{}' belongs to another measurement: its {} {} not this one's.".format(
-                path, " and ".join(different), "is" if len(different) == 1 else "are"
-            ),
-            hint="measure as before, or begin anew with --force.",
-        )
 
 
 def _now() -> str:

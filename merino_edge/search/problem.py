@@ -19,7 +19,7 @@ from merino_edge.core.targets import Target
 from merino_edge.errors import BudgetError, SpecError
 from merino_edge.formats.architecture import describe
 from merino_edge.search.candidate import Candidate, Scores, make_candidate, score
-from merino_edge.search.config import SearchConfig
+from merino_edge.search.config import AXES, SearchConfig
 from merino_edge.search.objectives import OBJECTIVES, Objective
 from merino_edge.search.tables import Tables
 
@@ -101,7 +101,7 @@ def _refuse_the_unknown(config: SearchConfig, target: Target, latency: LatencyMo
     if config.front is not None and config.front not in known:
         raise SpecError(
             f"front is {config.front!r}, which cannot be predicted for '{target.name}'.",
-            hint=f"take one of {', '.join(known)}, or another --target.",
+            hint=f"take one of {', '.join(a for a in AXES if a in known)}, or another --target.",
         )
 
 

@@ -1,5 +1,7 @@
 """The fit finds a law that made the times, says how wrong it is, and adds up for whole decoders."""
 
+from zlib import crc32
+
 import numpy as np
 import pytest
 from latency_tables import LABELS, PRICES_MS, SPACE, law_ms, table_by
@@ -45,11 +47,11 @@ def test_where_nothing_stays_no_cache_is_claimed():
 
 
 def test_the_stated_interval_holds_about_as_many_as_it_promises():
-    table = table_by(
-        lambda a, w: law_ms(a, w, INT4) * np.exp(0.05 * np.sin(hash(a.arch_id + w.label))),
-        n_fit=40,
-        n_held_out=40,
-    )
+    def off_by_up_to_five_per_cent(a, w):
+        chance = crc32((a.arch_id + w.label).encode())  # the same in every process
+        return law_ms(a, w, INT4) * np.exp(0.05 * np.sin(chance))
+
+    table = table_by(off_by_up_to_five_per_cent, n_fit=40, n_held_out=40)
     found = validate(table)[DECODE]
     assert 0.8 <= found.coverage <= 0.99
     assert fit_table(table).decode.spread < 1.12

@@ -14,6 +14,7 @@ from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.latency_table import Workload
 from merino_edge.formats.probes import ProbeSet
 from merino_edge.runtime import profiler
+from merino_edge.runtime.profile_journal import JOURNAL
 from merino_edge.runtime.profiler import Limits, measure, relative_half_interval, time_beside
 from merino_edge.runtime.rails import sysfs_source
 from merino_edge.runtime.telemetry import RATE_HZ, Sampler, Telemetry
@@ -148,22 +149,22 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_rows(machine, tmp_path, a
     machine.interrupt_at = at
     with pytest.raises(StoppedError, match="kept in"):
         run(machine, tmp_path)
-    kept = (tmp_path / profiler.JOURNAL).read_bytes()
+    kept = (tmp_path / JOURNAL).read_bytes()
     table = run(machine, tmp_path)
-    assert (tmp_path / profiler.JOURNAL).read_bytes().startswith(kept)
+    assert (tmp_path / JOURNAL).read_bytes().startswith(kept)
     assert len(table.rows) == 12
 
 
 def test_a_line_that_a_power_cut_left_half_written_is_dropped(machine, tmp_path):
     whole = medians(run(machine, tmp_path))
-    journal = tmp_path / profiler.JOURNAL
+    journal = tmp_path / JOURNAL
     journal.write_bytes(journal.read_bytes()[:-40])
     assert medians(run(machine, tmp_path)) == pytest.approx(whole)
 
 
 def test_a_damaged_line_is_named(machine, tmp_path):
     run(machine, tmp_path)
-    journal = tmp_path / profiler.JOURNAL
+    journal = tmp_path / JOURNAL
     lines = journal.read_text().splitlines()
     lines[2] = lines[2].replace('"round"', '"rund"')
     journal.write_text("\n".join(lines) + "\n")
@@ -174,7 +175,7 @@ def test_a_damaged_line_is_named(machine, tmp_path):
 @pytest.mark.parametrize("what", ["probes", "setting", "device"])
 def test_a_journal_of_another_measurement_is_not_taken_up(machine, tmp_path, what):
     run(machine, tmp_path)
-    journal = tmp_path / profiler.JOURNAL
+    journal = tmp_path / JOURNAL
     first, _, rest = journal.read_text().partition("\n")
     header = json.loads(first)
     change = {"probes": "seed", "setting": "threads", "device": "model"}[what]
@@ -282,7 +283,7 @@ def test_a_call_costs_the_power_of_its_own_kind_times_its_time(machine, board, t
         assert row.energy_mj == pytest.approx(watts * row.latency_ms.p50, rel=0.01)
     assert not any(row.throttled for row in table.rows)
     assert table.conditions.throttled is False
-    lines = (tmp_path / "journal" / profiler.JOURNAL).read_text().splitlines()[1:]
+    lines = (tmp_path / "journal" / JOURNAL).read_text().splitlines()[1:]
     assert [json.loads(line)["idle_w"] for line in lines] == pytest.approx([IDLE_W] * len(lines))
 
 
