@@ -37,7 +37,8 @@ from merino_edge.pipeline.remote.profile import (
 )
 from merino_edge.pipeline.remote.ssh import Ssh
 from merino_edge.runtime.native_library import library_path
-from merino_edge.runtime.profiler import FEWEST_ROUNDS, JOURNAL
+from merino_edge.runtime.profile_journal import JOURNAL
+from merino_edge.runtime.profiler import FEWEST_ROUNDS
 
 pytestmark = pytest.mark.skipif(
     not os.path.isfile(library_path()), reason="the native decoder is not built here"
