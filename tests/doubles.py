@@ -75,6 +75,34 @@ def llama_architecture(**changes):
     return tiny_architecture(**fields)
 
 
+def neox_architecture(**changes):
+    """The same size, GPT-NeoX's way: parallel sublayers, a quarter of each head rotated."""
+    block = BlockSpec(d_model=16, n_head=2, n_kv_head=2, d_ff=24, depth=1)
+    fields = {
+        "blocks": (block, block),
+        "position": "rope",
+        "rope_fraction": 0.25,
+        "parallel_residual": True,
+        "tie_embeddings": False,
+    }
+    fields.update(changes)
+    return tiny_architecture(**fields)
+
+
+def post_norm_architecture(**changes):
+    """The same size, OPT-350M's way: norms after the sum, none at the end, a narrow embedding."""
+    block = BlockSpec(d_model=16, n_head=2, n_kv_head=2, d_ff=24, depth=1)
+    fields = {
+        "blocks": (block, block),
+        "activation": "relu",
+        "norm_place": "post",
+        "final_norm": False,
+        "d_embed": 12,
+    }
+    fields.update(changes)
+    return tiny_architecture(**fields)
+
+
 def random_tensors(architecture, seed):
     """Every stored tensor as float32, scaled so that activations neither die nor explode."""
     rng = np.random.RandomState(seed)

@@ -5,10 +5,13 @@ applies it ``depth`` times; each application ("layer") has its own two norms and
 Widths may change from block to block: a bias-free projection joins them, and the residual stream
 passes through it. With every depth 1 and every width equal this is an ordinary transformer.
 
-The fields are what differs between families; everything else is common: causal attention, a
-final norm, residual additions, a token embedding that may also be the head. This record crosses
-machines inside checkpoints and bundles, which is why it lives here. It knows no cost and no
-weights; ``tensors.py`` beside it lists what must be stored.
+The fields are what differs between families; everything else is common: causal attention,
+residual additions, a token embedding that may also be the head. This record crosses machines
+inside checkpoints and bundles, which is why it lives here. It knows no cost and no weights;
+``weights.py`` beside it lists what must be stored.
+
+A field that came later (``LATER_FIELDS``) is written only where it differs from its default, so
+the files and the ids of all earlier decoders stay as they are.
 """
 
 import json
@@ -21,6 +24,7 @@ SCHEMA = "merino-edge.architecture/1"
 NORMS = ("layernorm", "rmsnorm")
 POSITIONS = ("learned", "rope")
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "silu")
+NORM_PLACES = ("pre", "post")
 
 
 class BlockSpec(NamedTuple):
@@ -70,6 +74,10 @@ class _Fields(NamedTuple):
     ffn_bias: bool = True
     tie_embeddings: bool = True
     d_embed: Optional[int] = None
+    norm_place: str = "pre"
+    final_norm: bool = True
+    parallel_residual: bool = False
+    rope_fraction: float = 1.0
 
 
 class Architecture(_Fields):
@@ -79,7 +87,7 @@ class Architecture(_Fields):
         blocks: The chain, first to last.
         vocab_size: Rows of the token embedding.
         max_seq_len: Longest sequence it was made for, in tokens.
-        norm: "layernorm" (scale and shift) or "rmsnorm" (scale), before each sublayer.
+        norm: "layernorm" (scale and shift) or "rmsnorm" (scale), one for each sublayer.
         norm_eps: Added to the variance.
         position: "learned" (a table of max_seq_len rows) or "rope" (rotates queries and keys).
         rope_base: Base of the rotary frequencies; 10000 where unused.
@@ -89,12 +97,19 @@ class Architecture(_Fields):
         ffn_bias: Biases on the feed-forward projections.
         tie_embeddings: The head is the token embedding.
         d_embed: Width of the token embedding; None for that of the first block.
+        norm_place: "pre" for x + f(norm(x)), "post" for norm(x + f(x)) (OPT-350M).
+        final_norm: A norm between the last layer and the head; OPT-350M has none.
+        parallel_residual: Both sublayers read the same x: x + attn(norm(x)) + ffn(norm'(x))
+            (GPT-NeoX, Pythia).
+        rope_fraction: Share of each head that is rotated, its first dimensions (Pythia: 0.25);
+            pairs lie half of the rotated part apart.
 
     Raises:
         SpecError: A value is out of range, or two of them contradict each other.
     """
 
     __slots__ = ()
+    LATER_FIELDS = ("norm_place", "final_norm", "parallel_residual", "rope_fraction")
 
     def __new__(cls, *args: Any, **fields: Any) -> "Architecture":
         """Make and check it."""
@@ -117,6 +132,12 @@ class Architecture(_Fields):
     def embed_dim(self) -> int:
         """Width of the token embedding."""
         return self.d_embed or self.blocks[0].d_model
+
+    def rotary_dim(self, block: BlockSpec) -> int:
+        """Dimensions of a block's heads that rope rotates, the first ones; 0 without rope."""
+        if self.position != "rope":
+            return 0
+        return int(block.head_dim * self.rope_fraction)  # cut, not rounded, as GPT-NeoX does
 
     @property
     def arch_id(self) -> str:
@@ -171,15 +192,24 @@ def read_architecture(path: str) -> Architecture:
         raise
 
 
+_WORDS = (
+    ("norm", NORMS),
+    ("position", POSITIONS),
+    ("activation", ACTIVATIONS),
+    ("norm_place", NORM_PLACES),
+)
+
+
 def _check(a: Architecture) -> None:
     if not a.blocks:
         raise SpecError("an architecture needs at least one block.")
+    _check_rope(a)
     for index, block in enumerate(a.blocks):
         _check_block(index, block, a)
     for name in ("vocab_size", "max_seq_len", "embed_dim"):
         if getattr(a, name) < 1:
             raise SpecError("{} is {}, must be at least 1.".format(name, getattr(a, name)))
-    for name, allowed in (("norm", NORMS), ("position", POSITIONS), ("activation", ACTIVATIONS)):
+    for name, allowed in _WORDS:
         if getattr(a, name) not in allowed:
             raise SpecError(
                 "is {!r}, must be one of {}.".format(getattr(a, name), ", ".join(allowed)),
@@ -187,8 +217,19 @@ def _check(a: Architecture) -> None:
             )
     if not 0.0 < a.norm_eps < 1.0:
         raise SpecError("norm_eps is {}, must be between 0 and 1.".format(a.norm_eps))
+    if a.parallel_residual and a.norm_place == "post":
+        raise SpecError("parallel_residual and norm_place 'post' contradict each other.")
+
+
+def _check_rope(a: Architecture) -> None:
     if not a.rope_base > 1.0:
         raise SpecError("rope_base is {}, must be above 1.".format(a.rope_base))
+    if not 0.0 < a.rope_fraction <= 1.0:
+        message = "is {}, must be above 0 and at most 1.".format(a.rope_fraction)
+        raise SpecError(message, field="rope_fraction")
+    if a.rope_fraction != 1.0 and a.position != "rope":
+        message = "is {}, but the position is {}.".format(a.rope_fraction, a.position)
+        raise SpecError(message, field="rope_fraction")
 
 
 def _check_block(index: int, block: BlockSpec, a: Architecture) -> None:
@@ -209,3 +250,11 @@ def _check_block(index: int, block: BlockSpec, a: Architecture) -> None:
         )
     if a.position == "rope" and block.head_dim % 2:
         raise SpecError("{}.head_dim {} must be even for rope.".format(where, block.head_dim))
+    n_rotated = a.rotary_dim(block)
+    if a.position == "rope" and (n_rotated < 2 or n_rotated % 2):
+        raise SpecError(
+            "{} of {}'s head_dim {} rotates {} dimensions, must be even and at least 2.".format(
+                a.rope_fraction, where, block.head_dim, n_rotated
+            ),
+            field="rope_fraction",
+        )

@@ -126,10 +126,20 @@ def check_schema(document: Any, schema: str, path: str) -> None:
 
 
 def encode(value: Any) -> Any:
-    """Turn records into plain JSON values, in the order of their fields."""
+    """Turn records into plain JSON values, in the order of their fields.
+
+    A record class may name its ``LATER_FIELDS``: those are left out where they have their
+    defaults, so that what was written before they came is still written the same way.
+    """
     names = field_names(value)
     if names is not None:
-        return {name: encode(getattr(value, name)) for name in names}
+        later = getattr(value, "LATER_FIELDS", ())
+        pairs = [(name, getattr(value, name)) for name in names]
+        return {
+            name: encode(item)
+            for name, item in pairs
+            if name not in later or item != value._field_defaults[name]
+        }
     if isinstance(value, dict):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -50,7 +50,8 @@ def weight_shapes(a: Architecture) -> Dict[str, Shape]:
         if b in joints:
             shapes[prefix + "joint.weight"] = (block.d_model, joints[b][0])
         shapes.update(_block_shapes(a, prefix, b))
-    shapes.update(_norm_shapes(a, "final_norm", last.d_model))
+    if a.final_norm:
+        shapes.update(_norm_shapes(a, "final_norm", last.d_model))
     if a.embed_dim != last.d_model:
         shapes["head_joint.weight"] = (a.embed_dim, last.d_model)
     if not a.tie_embeddings:

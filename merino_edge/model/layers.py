@@ -25,24 +25,28 @@ def make_norm(a: Architecture, width: int) -> nn.Module:
     return nn.RMSNorm(width, eps=a.norm_eps)
 
 
-def rope_tables(n_positions: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary embedding, each [n_positions, head_dim], float32.
+def rope_tables(n_positions: int, n_rotated: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary embedding, each [n_positions, n_rotated], float32.
 
-    Pairs lie half a head apart (the "rotate half" convention of Hugging Face's Llama), so the
+    ``n_rotated`` is the head's width, or its rotated part (``Architecture.rotary_dim``). Pairs lie
+    half of it apart (the "rotate half" convention of Hugging Face's Llama and GPT-NeoX), so the
     angles repeat in the second half. Computed in float64: at position 8192 the float32 product
     is off by up to 5e-4.
     """
-    frequencies = base ** -(torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    frequencies = base ** -(torch.arange(0, n_rotated, 2, dtype=torch.float64) / n_rotated)
     angles = torch.outer(torch.arange(n_positions, dtype=torch.float64), frequencies)
     angles = torch.cat((angles, angles), dim=-1)
     return angles.cos().float(), angles.sin().float()
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x [B, T, H, D] by tables [T, D]."""
-    first, second = x.chunk(2, dim=-1)
+    """Rotate the first R dimensions of x [B, T, H, D] by tables [T, R]; the rest passes."""
+    n_rotated = cos.shape[-1]
+    turning, rest = x[..., :n_rotated], x[..., n_rotated:]
+    first, second = turning.chunk(2, dim=-1)
     rotated = torch.cat((-second, first), dim=-1)
-    return x * cos[:, None, :] + rotated * sin[:, None, :]
+    turned = turning * cos[:, None, :] + rotated * sin[:, None, :]
+    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
 
 
 class FeedForward(nn.Module):

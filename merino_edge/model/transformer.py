@@ -13,9 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from merino_edge.errors import SessionError
-from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.model.attention import Attention, LayerCache
 from merino_edge.model.layers import FeedForward, make_norm, rope_tables
+from merino_edge.model.packing import PackedLayer, Packing
+
+Layers = Iterator[LayerCache | PackedLayer | None]  # one a layer application, in order
+Where = slice | Tensor  # positions of a row's tokens
 
 EMBED_STD = 0.02  # as GPT-2, for the two embeddings
 
@@ -58,6 +62,7 @@ class SharedBlock(nn.Module):
         block = a.blocks[index]
         joint = a.joints().get(index)
         self.joint = nn.Linear(*joint, bias=False) if joint else None
+        self.parallel, self.post = a.parallel_residual, a.norm_place == "post"
         self.attn = Attention(a, block)
         self.ffn = FeedForward(a, block)
         self.norms = nn.ModuleList(LayerNorms(a, block.d_model) for _ in range(block.depth))
@@ -66,13 +71,21 @@ class SharedBlock(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor] | None,
-        caches: Iterator[LayerCache | None],
+        caches: Layers,
         position: int,
     ) -> Tensor:
         """x [B, T, d_model] -> the same; takes one cache a layer from the iterator."""
         for norms in cast(Iterable[LayerNorms], self.norms):
-            x = x + self.attn(norms.attn(x), rope, next(caches), position)
-            x = x + self.ffn(norms.ffn(x))
+            cache = next(caches)
+            if self.parallel:
+                mixed = self.attn(norms.attn(x), rope, cache, position)
+                x = x + mixed + self.ffn(norms.ffn(x))
+            elif self.post:
+                x = norms.attn(x + self.attn(x, rope, cache, position))
+                x = norms.ffn(x + self.ffn(x))
+            else:
+                x = x + self.attn(norms.attn(x), rope, cache, position)
+                x = x + self.ffn(norms.ffn(x))
         return x
 
 
@@ -87,7 +100,7 @@ class MerinoLM(nn.Module):
         learned = a.position == "learned"
         self.pos_embed = nn.Embedding(a.max_seq_len, first.d_model) if learned else None
         self.blocks = nn.ModuleList(SharedBlock(a, b) for b in range(len(a.blocks)))
-        self.final_norm = make_norm(a, last.d_model)
+        self.final_norm = make_norm(a, last.d_model) if a.final_norm else None
         narrow = a.embed_dim != last.d_model
         self.head_joint = nn.Linear(last.d_model, a.embed_dim, bias=False) if narrow else None
         self.head = None if a.tie_embeddings else nn.Linear(a.embed_dim, a.vocab_size, bias=False)
@@ -111,7 +124,26 @@ class MerinoLM(nn.Module):
         x = self._hidden(input_ids, cache, position)
         if cache:
             cache.position = position + input_ids.shape[1]
-        x = self.final_norm(x)
+        return self.logits(x)
+
+    def packed(self, packing: Packing) -> Tensor:
+        """What the last layer gives for texts in one row, [N, d_model]; ``logits`` takes any rows.
+
+        Raises:
+            SessionError: A position that the model does not have.
+        """
+        end = int(packing.positions.max()) + 1
+        if end > self.architecture.max_seq_len:
+            raise SessionError(
+                f"{end} positions are asked for, {self.architecture.max_seq_len} are there."
+            )
+        layers = packing.layers(self.architecture.n_layers)
+        return self._run(packing.ids, layers, packing.positions, 0)[0]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """What the last layer gave [..., d_model] -> [..., vocab_size]."""
+        if self.final_norm is not None:
+            x = self.final_norm(x)
         if self.head_joint is not None:
             x = self.head_joint(x)
         weight = self.embed.weight if self.head is None else self.head.weight
@@ -123,15 +155,18 @@ class MerinoLM(nn.Module):
         if end > limit:
             raise SessionError(f"{end} positions are asked for, {limit} are there.")
         layers = iter(cache.layers if cache else [None] * self.architecture.n_layers)
+        return self._run(input_ids, layers, slice(position, end), position)
+
+    def _run(self, input_ids: Tensor, layers: Layers, where: Where, position: int) -> Tensor:
+        """All blocks; ``where`` the rows stand, ``position`` is the first row of the caches."""
         x = self.embed(input_ids)
         for index, block in enumerate(cast(Iterable[SharedBlock], self.blocks)):
             if block.joint is not None:
                 x = block.joint(x)
             if index == 0 and self.pos_embed is not None:
-                x = x + self.pos_embed.weight[position:end]
-            x = block(
-                x, self._rope(block.attn.block.head_dim, position, end, x.device), layers, position
-            )
+                x = x + self.pos_embed.weight[where]
+            rope = self._rope(block.attn.block, where, x.device)
+            x = block(x, rope, layers, position)
         return x
 
     def _init_weights(self) -> None:
@@ -192,20 +227,21 @@ def random_tensors(a: Architecture, seed: int) -> dict[str, np.ndarray]:
 
 
 class _RopeTables:
-    """Rotary tables by head size, made at first use; not parameters, so not in checkpoints."""
+    """Rotary tables by rotated width, made at first use; not parameters, so not in checkpoints."""
 
     def __init__(self, a: Architecture):
         self._a = a
         self._tables: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
 
     def __call__(
-        self, head_dim: int, start: int, end: int, device: torch.device
+        self, block: BlockSpec, where: Where, device: torch.device
     ) -> tuple[Tensor, Tensor] | None:
         if self._a.position != "rope":
             return None
-        key = (head_dim, str(device))
+        n_rotated = self._a.rotary_dim(block)
+        key = (n_rotated, str(device))
         if key not in self._tables:
-            tables = rope_tables(self._a.max_seq_len, head_dim, self._a.rope_base)
+            tables = rope_tables(self._a.max_seq_len, n_rotated, self._a.rope_base)
             self._tables[key] = (tables[0].to(device), tables[1].to(device))
         cos, sin = self._tables[key]
-        return cos[start:end], sin[start:end]
+        return cos[where], sin[where]

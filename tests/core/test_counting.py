@@ -1,7 +1,12 @@
 """Formulas equal what is really stored, and published counts of known models."""
 
 import pytest
-from doubles import llama_architecture, tiny_architecture
+from doubles import (
+    llama_architecture,
+    neox_architecture,
+    post_norm_architecture,
+    tiny_architecture,
+)
 
 from merino_edge.core import counting
 from merino_edge.formats.architecture import Architecture, BlockSpec
@@ -35,6 +40,17 @@ def test_parameters_of_known_models():
     assert counting.n_params(pile_of(10, 768, 12, 3072, 50257, 2048)) == 111_050_496
 
 
+def test_a_missing_final_norm_is_not_counted():
+    with_norm, without = (post_norm_architecture(final_norm=f) for f in (True, False))
+    assert counting.n_params(with_norm) - counting.n_params(without) == 2 * 16
+
+
+def test_where_norms_stand_and_what_runs_side_by_side_costs_nothing():
+    plain = neox_architecture(parallel_residual=False, rope_fraction=1.0)
+    assert counting.n_params(plain) == counting.n_params(neox_architecture())
+    assert counting.prefill_flops(plain) == counting.prefill_flops(neox_architecture())
+
+
 def test_flops_of_gpt2_under_both_conventions():
     # 2 per MAC, prefill of 1024, full attention: 212.6 G without the head, 291.6 G with it.
     assert counting.prefill_flops(GPT2) / 1e9 == pytest.approx(212.6, abs=0.05)
@@ -50,7 +66,17 @@ def test_depth_costs_flops_and_cache_but_no_parameters_except_norms():
     assert counting.linear_macs_per_token(four) == 4 * counting.linear_macs_per_token(once)
 
 
-@pytest.mark.parametrize("a", [tiny_architecture(), llama_architecture(), GPT2, SMOLLM2])
+DECODERS = [
+    tiny_architecture(),
+    llama_architecture(),
+    neox_architecture(),
+    post_norm_architecture(),
+    GPT2,
+    SMOLLM2,
+]
+
+
+@pytest.mark.parametrize("a", DECODERS)
 def test_decode_is_one_row_of_prefill(a):
     step = counting.decode_flops_per_token(a, 10)
     assert step == counting.forward_flops(a, 1, 10, 1)

@@ -1,7 +1,12 @@
 """One record describes every decoder, refuses nonsense, and has a name that never changes."""
 
 import pytest
-from doubles import llama_architecture, tiny_architecture
+from doubles import (
+    llama_architecture,
+    neox_architecture,
+    post_norm_architecture,
+    tiny_architecture,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +18,7 @@ from merino_edge.formats.architecture import (
     read_architecture,
     write_architecture,
 )
+from merino_edge.formats.jsonio import read_json
 from merino_edge.formats.weights import weight_shapes
 
 
@@ -20,10 +26,11 @@ from merino_edge.formats.weights import weight_shapes
 def architectures(draw):
     """Any valid architecture of small size."""
     rope = draw(st.booleans())
+    parallel = draw(st.booleans())
     blocks = []
     for _ in range(draw(st.integers(1, 4))):
         n_kv, group = draw(st.integers(1, 3)), draw(st.integers(1, 3))
-        head_dim = 2 * draw(st.integers(1, 4))
+        head_dim = 8 * draw(st.integers(1, 2))
         blocks.append(
             BlockSpec(
                 d_model=n_kv * group * head_dim,
@@ -44,6 +51,10 @@ def architectures(draw):
         ffn_bias=draw(st.booleans()),
         tie_embeddings=draw(st.booleans()),
         d_embed=draw(st.none() | st.integers(1, 24)),
+        norm_place="pre" if parallel else draw(st.sampled_from(["pre", "post"])),
+        final_norm=draw(st.booleans()),
+        parallel_residual=parallel,
+        rope_fraction=draw(st.sampled_from([0.25, 0.5, 1.0])) if rope else 1.0,
     )
 
 
@@ -51,6 +62,25 @@ def test_ids_are_stable_across_versions_and_machines():
     # A changed id orphans every cache and table keyed by it: change these only with the schema.
     assert tiny_architecture().arch_id == "1e5734f9b049"
     assert llama_architecture().arch_id == "ebb0c5953594"
+
+
+def test_a_file_names_later_fields_only_where_they_are_used(tmp_path):
+    path = str(tmp_path / "arch.json")
+    write_architecture(path, tiny_architecture())
+    later = set(Architecture.LATER_FIELDS)
+    assert not later & set(read_json(path))
+
+    write_architecture(path, neox_architecture())
+    assert later & set(read_json(path)) == {"parallel_residual", "rope_fraction"}
+    write_architecture(path, post_norm_architecture())
+    assert later & set(read_json(path)) == {"norm_place", "final_norm"}
+
+
+def test_only_the_first_share_of_a_head_is_rotated():
+    a = neox_architecture()
+    assert a.rotary_dim(a.blocks[0]) == 2  # a quarter of 8
+    assert a.replace(rope_fraction=1.0).rotary_dim(a.blocks[0]) == 8
+    assert tiny_architecture().rotary_dim(tiny_architecture().blocks[0]) == 0
 
 
 @given(architectures())
@@ -88,6 +118,12 @@ def test_stored_tensors_do_not_grow_with_depth_but_for_norms(architecture):
         ({"norm_eps": 0.0}, "norm_eps is 0.0"),
         ({"rope_base": 1.0}, "rope_base is 1.0"),
         ({"position": "rope", "blocks": (BlockSpec(9, 3, 3, 8, 1),)}, "head_dim 3 must be even"),
+        ({"norm_place": "middle"}, "norm_place is 'middle', must be one of pre, post"),
+        ({"parallel_residual": True, "norm_place": "post"}, "contradict"),
+        ({"position": "rope", "rope_fraction": 0.0}, "rope_fraction is 0.0, must be above 0"),
+        ({"position": "rope", "rope_fraction": 1.5}, "rope_fraction is 1.5"),
+        ({"rope_fraction": 0.5}, "rope_fraction is 0.5, but the position is learned"),
+        ({"position": "rope", "rope_fraction": 0.4}, "head_dim 8 rotates 3 dimensions"),
     ],
 )
 def test_nonsense_is_refused_with_the_value(change, message):

@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
-from doubles import llama_architecture, random_tensors, tiny_architecture
+from doubles import (
+    llama_architecture,
+    neox_architecture,
+    post_norm_architecture,
+    random_tensors,
+    tiny_architecture,
+)
 
 from merino_edge.core import counting
 from merino_edge.errors import FormatError, SessionError
@@ -23,6 +29,10 @@ FAMILIES = [
     tiny_architecture(d_embed=12, activation="gelu_tanh"),
     llama_architecture(),
     llama_architecture(tie_embeddings=False),
+    neox_architecture(),
+    neox_architecture(parallel_residual=False, rope_fraction=0.5),
+    post_norm_architecture(),
+    post_norm_architecture(blocks=tiny_architecture().blocks),
 ]
 
 
