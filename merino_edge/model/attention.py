@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.model.layers import apply_rope
+from merino_edge.model.packing import PackedLayer
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Attention(nn.Module):
         self,
         x: Tensor,
         rope: tuple[Tensor, Tensor] | None,
-        cache: LayerCache | None,
+        cache: LayerCache | PackedLayer | None,
         position: int,
     ) -> Tensor:
         """x [B, T, d_model] -> [B, T, d_model]; ``position`` is where the first row stands."""
@@ -54,9 +55,12 @@ class Attention(nn.Module):
         if rope is not None:
             qk = apply_rope(qk, *rope)
         query, key = qk.split((block.n_head, block.n_kv_head), dim=2)
-        if cache is not None:
-            key, value = cache.extend(position, key, value)
-        mixed = self._attend(query, key, value)
+        if isinstance(cache, PackedLayer):
+            mixed = cache.attend(query, key, value)
+        else:
+            if cache is not None:
+                key, value = cache.extend(position, key, value)
+            mixed = self._attend(query, key, value)
         return self.out(mixed.transpose(1, 2).reshape(b, t, -1))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
