@@ -171,7 +171,7 @@ class GenerationSession:
             first = self.position
             rows = self.backend.prefill(part, all_logits=True)
             wanted = targets[first : first + len(rows)]
-            scores[first : first + len(wanted)] = _log_likelihoods(rows[: len(wanted)], wanted)
+            scores[first : first + len(wanted)] = log_likelihoods(rows[: len(wanted)], wanted)
         return scores
 
     def reset(self) -> None:
@@ -233,7 +233,7 @@ def _chunks(ids: TokenIds, chunk: int) -> Iterator[TokenIds]:
     return (ids[start : start + chunk] for start in range(0, len(ids), chunk))
 
 
-def _log_likelihoods(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def log_likelihoods(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """log softmax [n, V] at the targets [n]; float64 for the sum over the vocabulary."""
     largest = logits.max(axis=-1)
     total = np.exp(logits - largest[:, None]).sum(axis=-1, dtype=np.float64)

@@ -39,6 +39,7 @@ class NativeBackend(Backend):
     """
 
     name = "native"
+    can_rewind = False  # the core counts for itself, and only goes back to the beginning
 
     def __init__(
         self,
