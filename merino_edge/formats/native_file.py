@@ -8,7 +8,7 @@ with its shape and place, and a reader checks all of these against the architect
 All numbers are little-endian; u32 and u64 are unsigned, f32 and f16 are IEEE 754::
 
     header, 64 bytes
-       0  "MERINO\0\2"; the last byte is the version of the format
+       0  "MERINO\0\2" or "MERINO\0\3"; the last byte is the version of the format
        8  u64 bytes of the whole file
       16  u32 offset of the config, 64;  u32 blocks;  u32 tensors;  u32 offset of the tensor table
       32  u64 offset of the data, a multiple of 4096
@@ -18,10 +18,10 @@ All numbers are little-endian; u32 and u64 are unsigned, f32 and f16 are IEEE 75
       16  f32 norm_eps;  u32 position (0 learned, 1 rope);  f32 rope_base
       28  u32 activation (0 gelu, 1 gelu_tanh, 2 relu, 3 silu), gated_ffn, attention_bias,
           ffn_bias, tie_embeddings
-      48  16 zero bytes
+      48  u32 norm_place (0 pre, 1 post), no_final_norm, parallel_residual, 0
     blocks, 32 bytes each
        0  u32 d_model, n_head, n_kv_head, head_dim, d_ff, depth, joint_in (width before the joint,
-          0 without one), 0
+          0 without one), n_rotated (channels of a head that rope turns; 0 for all of them)
     tensors, 32 bytes each
        0  u32 kind (0 F32, 1 Q8, 2 Q4), n_out (rows; 1 for a vector), n_in (columns), 0
       16  u64 offset from the start of the file, a multiple of 64;  u64 bytes
@@ -37,7 +37,12 @@ block are 8 groups of 4, and a group is 64 values: byte 4 r + c belongs to row r
   i of group j in its low four bits and of group j + 4 in its high four; 256 bytes a block.
 
 Then come the scales: for each panel, for each block, 16 f16, one a row; and for Q4 the minimums, in
-the same order. Version 1 had no minimums (the value was scale * (q - 8)), and nothing reads it.
+the same order.
+
+Versions: 1 had no minimums (the value was scale * (q - 8)), and nothing reads it. 3 is 2 with
+norm_place, no_final_norm, parallel_residual and n_rotated, which are zero in 2. A decoder for which
+all of them are zero is written as version 2, so a reader that does not know them refuses just the
+files that it would read wrongly.
 
 This module deals in sizes and offsets; it knows no numpy and reads no tensor.
 """
@@ -47,12 +52,19 @@ import struct
 from typing import BinaryIO, Dict, List, NamedTuple, Tuple
 
 from merino_edge.errors import FormatError
-from merino_edge.formats.architecture import ACTIVATIONS, NORMS, POSITIONS, Architecture
+from merino_edge.formats.architecture import (
+    ACTIVATIONS,
+    NORM_PLACES,
+    NORMS,
+    POSITIONS,
+    Architecture,
+    BlockSpec,
+)
 from merino_edge.formats.magic import check_magic
 from merino_edge.formats.weights import PAGE_BYTES, Shape, weight_shapes
 
 NATIVE_FILE = "model.merino"
-MAGIC = b"MERINO\0\2"
+MAGIC, NEWEST = b"MERINO\0\2", 3
 F32, Q8, Q4 = 0, 1, 2
 KINDS = {"fp32": F32, "int8": Q8, "int4": Q4}
 WORDS = ("embed.weight", "head.weight")
@@ -61,7 +73,7 @@ BLOCK_BYTES = {Q8: 512, Q4: 256}  # quants of 16 rows x 32 columns
 SCALE_BYTES = {Q8: 2, Q4: 4}  # of a row and block: an f16 scale, an f16 minimum
 
 _HEADER = struct.Struct("<8sQIIIIQ24x")
-_CONFIG = struct.Struct("<4IfIf5I16x")
+_CONFIG = struct.Struct("<4IfIf5I3I4x")
 _BLOCK = struct.Struct("<8I")
 _TENSOR = struct.Struct("<4I2Q")
 
@@ -175,7 +187,7 @@ def _read_head(
     stream: BinaryIO, file_bytes: int, path: str, architecture: Architecture
 ) -> Dict[str, NativeTensor]:
     head = stream.read(_table_end(architecture))
-    check_magic(head, MAGIC, "a native model file", path)
+    check_magic(head, MAGIC, "a native model file", path, NEWEST)
     kinds = _stored_kinds(head, path, architecture)
     expected = plan(architecture, kinds)
     if len(head) < len(expected.head) or file_bytes != expected.file_bytes:
@@ -224,7 +236,7 @@ def _head(
 ) -> bytes:
     table_offset = _HEADER.size + _CONFIG.size + len(a.blocks) * _BLOCK.size
     header = _HEADER.pack(
-        MAGIC,
+        MAGIC[:7] + bytes([_version(a)]),
         file_bytes,
         _HEADER.size,
         len(a.blocks),
@@ -234,6 +246,22 @@ def _head(
     )
     rows = [_TENSOR.pack(t.kind, t.n_out, t.n_in, 0, t.offset, t.n_bytes) for t in tensors.values()]
     return b"".join([header, _config(a)] + _blocks(a) + rows)
+
+
+def _version(a: Architecture) -> int:
+    """The oldest that can say what this decoder does."""
+    rotated = [_n_rotated(a, block) for block in a.blocks]
+    return NEWEST if any(_later_config(a)) or any(rotated) else MAGIC[7]
+
+
+def _later_config(a: Architecture) -> Tuple[int, bool, bool]:
+    """What version 3 adds to the config."""
+    return NORM_PLACES.index(a.norm_place), not a.final_norm, a.parallel_residual
+
+
+def _n_rotated(a: Architecture, block: BlockSpec) -> int:
+    """Channels of a head that rope turns, where these are not all or none."""
+    return a.rotary_dim(block) % block.head_dim
 
 
 def _config(a: Architecture) -> bytes:
@@ -250,6 +278,7 @@ def _config(a: Architecture) -> bytes:
         a.attention_bias,
         a.ffn_bias,
         a.tie_embeddings,
+        *_later_config(a),
     )
 
 
@@ -264,7 +293,7 @@ def _blocks(a: Architecture) -> List[bytes]:
             block.d_ff,
             block.depth,
             joints[b][0] if b in joints else 0,
-            0,
+            _n_rotated(a, block),
         )
         for b, block in enumerate(a.blocks)
     ]

@@ -101,13 +101,48 @@ def test_another_architecture_is_refused_with_the_part_that_differs(tmp_path):
         read_tensors(str(path), SMALL.replace(norm_eps=1e-6))
 
 
-def test_another_version_says_so(tmp_path):
+@pytest.mark.parametrize("version", [1, 4])
+def test_another_version_says_so(tmp_path, version):
     path, data = golden_copy(tmp_path)
-    data[7] = 1
+    data[7] = version
     path.write_bytes(data)
 
-    with pytest.raises(SchemaVersionError, match="version 1"):
+    with pytest.raises(SchemaVersionError, match=f"version {version} .* reads 2 and 3"):
         read_tensors(str(path), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "n_rotated"),
+    [
+        ({"norm_place": "post"}, (1, 0, 0, 0), (0, 0)),
+        ({"final_norm": False}, (0, 1, 0, 0), (0, 0)),
+        ({"parallel_residual": True}, (0, 0, 1, 0), (0, 0)),
+        ({"position": "rope", "rope_fraction": 0.5}, (0, 0, 0, 0), (4, 6)),
+    ],
+)
+def test_what_version_2_cannot_say_is_version_3(changes, config, n_rotated):
+    a = SMALL.replace(**changes)
+    head = plan(a, tensor_kinds(a, "int8")).head
+
+    assert head[:8] == b"MERINO\0\3"
+    assert struct.unpack("<4I", head[112:128]) == config
+    assert struct.unpack("<I28xI", head[156:192]) == n_rotated
+
+
+@pytest.mark.parametrize("architecture", [SMALL, llama_architecture(), SMALL.replace(d_embed=8)])
+def test_what_version_2_can_say_stays_version_2(architecture):
+    head = plan(architecture, tensor_kinds(architecture, "int8")).head
+
+    assert head[:8] == b"MERINO\0\2"
+    assert head[112:128] == bytes(16)
+
+
+def test_a_file_that_differs_in_how_it_is_computed_is_refused(tmp_path):
+    path, _ = golden_copy(tmp_path)
+
+    for changes in ({"norm_place": "post"}, {"parallel_residual": True}):
+        with pytest.raises(FormatError, match="byte 7 is 2, the architecture says 3"):
+            read_tensors(str(path), SMALL.replace(**changes))
 
 
 def test_a_missing_file_is_a_format_error(tmp_path):

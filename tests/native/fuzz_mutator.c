@@ -12,8 +12,9 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
 
 enum { HEADER_WORDS = 16, CONFIG_WORDS = 16, ENTRY_WORDS = 8, MAX_BLOCKS = 6, MAX_TENSORS = 300 };
-enum { VOCAB, LENGTH, EMBED, NORM, EPS, POSITION, BASE, ACTIVATION, GATED, BIAS, FFN_BIAS, TIED };
-enum { D_MODEL, N_HEAD, N_KV_HEAD, HEAD_DIM, D_FF, DEPTH, JOINT_IN };
+enum { VOCAB, LENGTH, EMBED, NORM, EPS, POSITION, BASE, ACTIVATION, GATED, BIAS, FFN_BIAS, TIED,
+       POST, NO_FINAL_NORM, PARALLEL };
+enum { D_MODEL, N_HEAD, N_KV_HEAD, HEAD_DIM, D_FF, DEPTH, JOINT_IN, N_ROTATED };
 
 typedef struct {
     uint32_t kind, n_out, n_in, zero;
@@ -58,23 +59,26 @@ static uint32_t pick(const uint32_t *values, uint32_t n) { return values[below(n
 static void change_config(void) {
     static const uint32_t EMBEDS[] = {1, 12, 16, 24, 33, 48};
     uint32_t *c = head.config;
-    switch (below(7)) {
+    switch (below(9)) {
     case 0: c[VOCAB] = 1 + below(70); break;
     case 1: c[LENGTH] = 1 + below(160); break;
     case 2: c[EMBED] = pick(EMBEDS, 6); break;
     case 3: c[NORM] ^= 1; break;
     case 4: c[POSITION] ^= 1; break;
     case 5: c[ACTIVATION] = below(4); break;
+    case 6: c[NO_FINAL_NORM] ^= 1; break;
+    case 7: c[POST] = below(2), c[PARALLEL] = !c[POST] && below(2); break;
     default: c[GATED + below(4)] ^= 1; break;
     }
 }
 
 static void change_block(uint32_t *b) {
     static const uint32_t DIMS[] = {1, 2, 6, 8, 16, 20, 33, 64};
-    switch (below(4)) {
+    switch (below(5)) {
     case 0: b[HEAD_DIM] = pick(DIMS, 8); break;
     case 1: b[N_KV_HEAD] = 1 + below(3), b[N_HEAD] = b[N_KV_HEAD] * (1 + below(6)); break;
     case 2: b[D_FF] = 1 + below(100); break;
+    case 3: b[N_ROTATED] = 2 * below(b[HEAD_DIM] / 2 + 1); break;
     default: b[DEPTH] = 1 + below(4); break;
     }
     b[D_MODEL] = b[N_HEAD] * b[HEAD_DIM];
@@ -134,9 +138,21 @@ static void list_tensors(void) {
     if (c[POSITION] == 0) add(c[LENGTH], head.blocks[0][D_MODEL], 0);
     for (uint32_t i = 0; i < head.n_blocks; width = head.blocks[i++][D_MODEL])
         add_block(head.blocks[i], width);
-    add_norm(width);
+    if (!c[NO_FINAL_NORM]) add_norm(width);
     if (width != c[EMBED]) add(c[EMBED], width, 1);
     if (!c[TIED]) add(c[VOCAB], c[EMBED], 1);
+}
+
+/* The oldest version that knows this; rotated channels that cannot be are none. */
+static char version(void) {
+    const uint32_t *c = head.config;
+    uint32_t later = c[POST] | c[NO_FINAL_NORM] | c[PARALLEL];
+    for (uint32_t i = 0; i < head.n_blocks; i++) {
+        uint32_t *b = head.blocks[i];
+        if (c[POSITION] == 0 || b[N_ROTATED] >= b[HEAD_DIM]) b[N_ROTATED] = 0;
+        later |= b[N_ROTATED];
+    }
+    return later ? 3 : 2;
 }
 
 /* Places the tensors behind each other, from the start again where the file may not grow; the file
@@ -164,7 +180,8 @@ static size_t write_file(uint8_t *data, size_t size, size_t max_size) {
     for (size_t i = size; i < end; i++) data[i] = data[size / 2 + i % (size - size / 2)];
     uint32_t header[HEADER_WORDS] = {0, 0, (uint32_t)end, 0, 64, head.n_blocks, head.n_tensors,
                                      table, (uint32_t)begin};
-    memcpy(header, "MERINO\0\2", 8);
+    const char magic[8] = {'M', 'E', 'R', 'I', 'N', 'O', 0, version()};
+    memcpy(header, magic, 8);
     memcpy(data, header, sizeof header);
     memcpy(data + 64, head.config, sizeof head.config);
     memcpy(data + 128, head.blocks, head.n_blocks * sizeof head.blocks[0]);

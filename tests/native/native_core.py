@@ -106,19 +106,21 @@ def kind_of(name, shape, kind):
 def pack(a, tensors, kind):
     """The bytes of a model file."""
     joints = a.joints()
+    later = (a.norm_place == "post", not a.final_norm, a.parallel_residual)
+    rotated = [0 if a.rope_fraction == 1.0 else a.rotary_dim(b) for b in a.blocks]
     blocks = b"".join(
         struct.pack(
             "<8I", b.d_model, b.n_head, b.n_kv_head, b.head_dim, b.d_ff, b.depth,
-            joints[i][0] if i in joints else 0, 0,
+            joints[i][0] if i in joints else 0, rotated[i],
         )
         for i, b in enumerate(a.blocks)
     )  # fmt: skip
     config = struct.pack(
-        "<4IfIf5I16x", a.vocab_size, a.max_seq_len, a.embed_dim,
+        "<4IfIf5I3I4x", a.vocab_size, a.max_seq_len, a.embed_dim,
         ("layernorm", "rmsnorm").index(a.norm), a.norm_eps,
         ("learned", "rope").index(a.position), a.rope_base,
         ("gelu", "gelu_tanh", "relu", "silu").index(a.activation),
-        a.gated_ffn, a.attention_bias, a.ffn_bias, a.tie_embeddings,
+        a.gated_ffn, a.attention_bias, a.ffn_bias, a.tie_embeddings, *later,
     )  # fmt: skip
     shapes = weight_shapes(a)
     table_offset = 128 + len(blocks)
@@ -130,8 +132,9 @@ def pack(a, tensors, kind):
         n_out, n_in = shape if len(shape) == 2 else (1, shape[0])
         table += struct.pack("<4I2Q", each, n_out, n_in, 0, data_offset + len(data), len(raw))
         data += raw + bytes(-len(raw) % 64)
-    header = b"MERINO\0\2" + struct.pack(
-        "<Q4IQ24x", data_offset + len(data), 64, len(a.blocks), len(shapes), table_offset,
+    version = 3 if any(later) or any(rotated) else 2
+    header = b"MERINO\0" + struct.pack(
+        "<BQ4IQ24x", version, data_offset + len(data), 64, len(a.blocks), len(shapes), table_offset,
         data_offset,
     )  # fmt: skip
     return (header + config + blocks + table).ljust(data_offset, b"\0") + data

@@ -1,10 +1,12 @@
 """The C core gives the logits of the numpy reference, token by token and in chunks."""
 
 import ctypes as c
+import struct
 
 import numpy as np
 import pytest
 from doubles import llama_architecture, random_tensors, tiny_architecture
+from model_families import FAMILIES, MIXTURES
 from native_core import F32, Q4, Q8, Session, dequantised, kind_of, pack
 
 from merino_edge.formats.architecture import BlockSpec
@@ -20,13 +22,14 @@ LONG = llama_architecture(
 LONG_IDS = np.random.RandomState(6).randint(0, 300, 290)
 ARCHITECTURES = {
     "merino": tiny_architecture(),
-    "llama": llama_architecture(),
-    "opt": tiny_architecture(activation="relu", d_embed=12, tie_embeddings=True),
-    "gpt2": tiny_architecture(activation="gelu_tanh", tie_embeddings=False),
-    "neox": tiny_architecture(position="rope", d_embed=20, attention_bias=False),
+    "narrow_relu": tiny_architecture(activation="relu", d_embed=12, tie_embeddings=True),
+    "untied": tiny_architecture(activation="gelu_tanh", tie_embeddings=False),
+    "rope": tiny_architecture(position="rope", d_embed=20, attention_bias=False),
     "two_head_dims": llama_architecture(
         blocks=(BlockSpec(32, 4, 1, 72, 2), BlockSpec(48, 2, 2, 100, 2))
     ),
+    **FAMILIES,
+    **MIXTURES,
 }
 
 
@@ -118,6 +121,43 @@ def test_quantised_logits_equal_the_references_with_rounded_activations(
     assert errors.max() < 0.02
 
 
+def opened(library, path, data):
+    """What the core says to a file: "" if it opens."""
+    path.write_bytes(data)
+    model, message = c.c_void_p(), c.create_string_buffer(200)
+    if library.me_open(str(path).encode(), c.byref(model), message, 200) == 0:
+        library.me_close(model)
+    return message.value.decode()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (7, 4, "version 2 to 3"),
+        (7, 2, "version 2 does not know"),
+        (112, 2, "norm_place"),
+        (116, 2, "no_final_norm"),
+        (116, 0, "tensor"),  # then there is a norm more than in the table
+        (120, 1, "parallel_residual"),  # and norms behind
+        (124, 1, "config"),
+        (156, 3, "n_rotated"),
+        (156, 8, "n_rotated"),  # the whole head is written as 0
+        (84, 0, "n_rotated"),  # learned positions turn nothing
+    ],
+)
+def test_the_core_refuses_what_no_version_has(tmp_path, library, place, value, words):
+    a = tiny_architecture(
+        norm_place="post", final_norm=False, position="rope", rope_fraction=0.5, max_seq_len=300
+    )
+    data = bytearray(pack(a, random_tensors(a, 3), F32))
+    assert opened(library, tmp_path / "model.merino", data) == ""
+    assert struct.unpack_from("<I", data, 156) == (4,)
+
+    data[place] = value  # the other bytes of a word are zero
+
+    assert words in opened(library, tmp_path / "model.merino", data)
+
+
 def test_a_past_of_several_segments_is_one_softmax(tmp_path, library, kernels):
     a = LONG
     path, tensors = packed(tmp_path, a, F32)
@@ -129,9 +169,10 @@ def test_a_past_of_several_segments_is_one_softmax(tmp_path, library, kernels):
 
 
 @pytest.mark.parametrize("kind", [F32, Q8, Q4], ids=["f32", "q8", "q4"])
-def test_threads_and_chunks_do_not_change_a_logit(tmp_path, library, kind):
+@pytest.mark.parametrize("name", ["llama", "opt-350m", "pythia", *MIXTURES])
+def test_threads_and_chunks_do_not_change_a_logit(tmp_path, library, name, kind):
     """Around 128 and 256 positions, too, where a token's past gets another segment."""
-    a, n = LONG, len(LONG_IDS)
+    a, n = LONG if name == "llama" else ARCHITECTURES[name].replace(max_seq_len=300), len(LONG_IDS)
     path, _ = packed(tmp_path, a, kind)
     alone, three = Session(library, path, n), Session(library, path, n, n_threads=3)
     expected = alone.prefill(LONG_IDS, n, a.vocab_size)

@@ -2,6 +2,7 @@
 
 import pytest
 from doubles import llama_architecture, random_tensors, tiny_architecture
+from model_families import MIXTURES
 from native_core import F32, Q4, Q8, pack, program, run
 
 SANITIZERS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -18,16 +19,19 @@ def test_every_kernel_equals_the_plain_one(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [F32, Q8, Q4], ids=["f32", "q8", "q4"])
-@pytest.mark.parametrize("make", [tiny_architecture, llama_architecture])
-def test_a_damaged_file_is_refused_or_runs(tmp_path, damaged_files, make, kind):
+@pytest.mark.parametrize(
+    "architecture", [tiny_architecture(), llama_architecture(), *MIXTURES.values()]
+)
+def test_a_damaged_file_is_refused_or_runs(tmp_path, damaged_files, architecture, kind):
     model = tmp_path / "model.merino"
-    model.write_bytes(pack(make(), random_tensors(make(), 1), kind))
+    model.write_bytes(pack(architecture, random_tensors(architecture, 1), kind))
     report = run(damaged_files, model, tmp_path / "damaged.merino", 100)
     assert "refused" in report
 
 
-def test_threads_share_nothing_by_accident(tmp_path):
+@pytest.mark.parametrize("architecture", [llama_architecture(), *MIXTURES.values()])
+def test_threads_share_nothing_by_accident(tmp_path, architecture):
     model = tmp_path / "model.merino"
-    model.write_bytes(pack(llama_architecture(), random_tensors(llama_architecture(), 1), Q4))
+    model.write_bytes(pack(architecture, random_tensors(architecture, 1), Q4))
     watched = program(tmp_path, "damaged_files", "-O1", "-g", "-fsanitize=thread")
     assert "ran" in run(watched, model, tmp_path / "damaged.merino", 40)

@@ -11,6 +11,7 @@ from doubles import (
     tiny_architecture,
     tiny_bundle,
 )
+from model_families import FAMILIES, MIXTURES
 
 from merino_edge.errors import FormatError, SessionError
 from merino_edge.formats.architecture import BlockSpec
@@ -32,6 +33,7 @@ ARCHITECTURES = {
         activation="gelu_tanh", attention_bias=False, ffn_bias=False
     ),
 }
+ARCHITECTURES.update({n: lambda a=a: a for n, a in {**FAMILIES, **MIXTURES}.items()})
 
 
 @pytest.fixture
@@ -123,14 +125,36 @@ def scalar_decoder(a, w, ids):
         if b == 0 and a.position == "learned":
             xs = [_add(x, w["pos_embed.weight"][t]) for t, x in enumerate(xs)]
         for i in range(block.depth):
-            hs = [_norm(a, w, f"{p}norms.{i}.attn", x) for x in xs]
-            xs = [_add(x, y) for x, y in zip(xs, _attend(a, w, p, block, hs))]
-            hs = [_norm(a, w, f"{p}norms.{i}.ffn", x) for x in xs]
-            xs = [_add(x, _feed(a, w, p, block, h)) for x, h in zip(xs, hs)]
-    xs = [_norm(a, w, "final_norm", x) for x in xs]
+            xs = _scalar_layer(a, w, p, block, f"{p}norms.{i}.", xs)
+    if a.final_norm:
+        xs = [_norm(a, w, "final_norm", x) for x in xs]
     if "head_joint.weight" in w:
         xs = [_matvec(w["head_joint.weight"], x) for x in xs]
     return np.array([_matvec(w.get("head.weight", w["embed.weight"]), x) for x in xs])
+
+
+def _scalar_layer(a, w, p, block, n, xs):
+    """Each formula as its family's paper has it."""
+
+    def normed(kind, rows):
+        return [_norm(a, w, n + kind, row) for row in rows]
+
+    def attend(rows):
+        return _attend(a, w, p, block, rows)
+
+    def feed(rows):
+        return [_feed(a, w, p, block, row) for row in rows]
+
+    def add(first, second):
+        return [_add(x, y) for x, y in zip(first, second)]
+
+    if a.parallel_residual:
+        return add(xs, add(attend(normed("attn", xs)), feed(normed("ffn", xs))))
+    if a.norm_place == "post":
+        xs = normed("attn", add(xs, attend(xs)))
+        return normed("ffn", add(xs, feed(xs)))
+    xs = add(xs, attend(normed("attn", xs)))
+    return add(xs, feed(normed("ffn", xs)))
 
 
 def _matvec(matrix, x, bias=None):
@@ -157,7 +181,10 @@ def _attend(a, w, p, block, hs):
     def head(t, index):
         values = qkv[t][index * d : (index + 1) * d]
         rotated = a.position == "rope" and index < n_head + n_kv
-        return _turn(values, t, a.rope_base) if rotated else values
+        if not rotated:
+            return values
+        n = round(d * a.rope_fraction)
+        return _turn(values[:n], t, a.rope_base) + values[n:]
 
     outs = []
     for t in range(len(hs)):

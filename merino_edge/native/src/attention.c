@@ -32,8 +32,8 @@ size_t me_layer_cache_bytes(const me_session *s, const me_block *b) {
 }
 
 /* Angles in double, as the reference: at position 8000 a float has lost three digits. */
-void me_compute_angles(const me_hand *w, uint32_t head_dim) {
-    uint32_t half = head_dim / 2;
+void me_compute_angles(const me_hand *w, uint32_t n_rotated) {
+    uint32_t half = n_rotated / 2;
     me_share tokens = me_hand_share(w, w->s->n_tokens);
     for (uint32_t j = 0; j < half; j++) {
         double frequency = pow(w->m->config.rope_base, -(double)j / half);
@@ -75,7 +75,7 @@ static void store_key(const me_hand *w, const me_block *b, const me_layer_cache 
 /* Queries and keys are turned to their positions; keys and values go into the cache. */
 static void store_keys(const me_hand *w, const me_block *b, const me_layer_cache *cache) {
     const me_session *s = w->s;
-    uint32_t d = b->head_dim, half = d / 2, n_turned = b->n_head + b->n_kv_head;
+    uint32_t d = b->head_dim, half = b->n_rotated / 2, n_turned = b->n_head + b->n_kv_head;
     me_share tasks = me_hand_share(w, s->n_tokens * n_turned);
     for (uint32_t i = tasks.begin; i < tasks.end; i++) {
         uint32_t t = i / n_turned, head = i % n_turned;

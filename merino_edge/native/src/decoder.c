@@ -73,15 +73,18 @@ static void quantise(const me_hand *w, uint32_t t, const me_matrix *m) {
         me_quantise_blocks(w->s->kernels, me_y_row(w, t), m->n_in, 0, m->n_blocks, &w->s->rows[t]);
 }
 
-static void normalise(const me_hand *w, const me_norm *norm, const me_matrix *next, uint32_t first) {
+/* Rows of the stream (x, or what was set aside of it) go through a norm into a matrix. */
+static void normalise(const me_hand *w, const me_norm *norm, const me_matrix *next, uint32_t first,
+                      const float *rows) {
     me_share tokens = me_hand_share(w, w->s->n_tokens - first);
     for (uint32_t t = first + tokens.begin; t < first + tokens.end; t++) {
-        me_norm_row(&w->m->config, norm, w->s->kernels, me_x_row(w, t), next->n_in, me_y_row(w, t));
+        const float *row = rows + (size_t)t * w->m->max_width;
+        me_norm_row(&w->m->config, norm, w->s->kernels, row, next->n_in, me_y_row(w, t));
         quantise(w, t, next);
     }
 }
 
-/* x goes into a matrix as it is: joints, and the head's. */
+/* x goes into a matrix as it is: joints, the head's, and all of them where norms come after. */
 static void copy_stream(const me_hand *w, const me_matrix *next, uint32_t first) {
     me_share tokens = me_hand_share(w, w->s->n_tokens - first);
     for (uint32_t t = first + tokens.begin; t < first + tokens.end; t++) {
@@ -137,18 +140,60 @@ static void quantise_rows(const me_hand *w, const me_matrix *next) {
     for (uint32_t t = tokens.begin; t < tokens.end; t++) quantise(w, t, next);
 }
 
-static void run_layer(const me_hand *w, const me_block *b, const me_norm *norms,
-                      const me_layer_cache *cache) {
+/* What attention makes of y is added to x. */
+static void attend(const me_hand *w, const me_block *b, const me_layer_cache *cache) {
     uint32_t n = w->s->n_tokens;
-    normalise(w, &norms[0], &b->qkv.weight, 0);
     multiply(w, &b->qkv.weight, b->qkv.bias, 0, n, scratch(w));
     me_attention(w, b, cache);
     quantise_rows(w, &b->out.weight);
     multiply(w, &b->out.weight, b->out.bias, 0, n, stream(w, 0, 1));
-    normalise(w, &norms[1], &b->up.weight, 0);
+}
+
+/* What the feed-forward makes of y is added to x. */
+static void feed_forward(const me_hand *w, const me_block *b) {
+    uint32_t n = w->s->n_tokens;
     multiply(w, &b->up.weight, b->up.bias, 0, n, scratch(w));
     activate(w, b);
     multiply(w, &b->down.weight, b->down.bias, 0, n, stream(w, 0, 1));
+}
+
+/* x is normalised where it lies. Who reads it next may share the tokens otherwise. */
+static void settle(const me_hand *w, const me_norm *norm, uint32_t width) {
+    me_share tokens = me_hand_share(w, w->s->n_tokens);
+    for (uint32_t t = tokens.begin; t < tokens.end; t++)
+        me_norm_row(&w->m->config, norm, w->s->kernels, me_x_row(w, t), width, me_x_row(w, t));
+    me_meet(w);
+}
+
+static void set_aside(const me_hand *w, uint32_t width) {
+    me_share tokens = me_hand_share(w, w->s->n_tokens);
+    for (uint32_t t = tokens.begin; t < tokens.end; t++)
+        memcpy(me_aside_row(w, t), me_x_row(w, t), width * sizeof(float));
+}
+
+typedef void layer_function(const me_hand *, const me_block *, const me_norm *,
+                            const me_layer_cache *);
+
+/* norm(x + f(x)), for attention and for the feed-forward. */
+static void run_post_layer(const me_hand *w, const me_block *b, const me_norm *norms,
+                           const me_layer_cache *cache) {
+    copy_stream(w, &b->qkv.weight, 0);
+    attend(w, b, cache);
+    settle(w, &norms[0], b->d_model);
+    copy_stream(w, &b->up.weight, 0);
+    feed_forward(w, b);
+    settle(w, &norms[1], b->d_model);
+}
+
+/* x + f(norm(x)); with parallel residuals the feed-forward reads what attention has read. */
+static void run_layer(const me_hand *w, const me_block *b, const me_norm *norms,
+                      const me_layer_cache *cache) {
+    int parallel = w->m->config.parallel_residual != 0;
+    if (parallel) set_aside(w, b->d_model);
+    normalise(w, &norms[0], &b->qkv.weight, 0, w->s->x);
+    attend(w, b, cache);
+    normalise(w, &norms[1], &b->up.weight, 0, parallel ? w->s->aside : w->s->x);
+    feed_forward(w, b);
 }
 
 /* x goes through a bias-free matrix and comes back with another width. */
@@ -157,17 +202,25 @@ static void join(const me_hand *w, const me_matrix *joint, uint32_t first) {
     multiply(w, joint, NULL, first, w->s->n_tokens - first, stream(w, first, 0));
 }
 
+/* The last rows of the stream go into a matrix, through the final norm if there is one. */
+static void leave(const me_hand *w, const me_matrix *next, uint32_t first) {
+    if (w->m->final_norm.weight)
+        normalise(w, &w->m->final_norm, next, first, w->s->x);
+    else
+        copy_stream(w, next, first);
+}
+
 static void run_head(const me_hand *w) {
     const me_model *m = w->m;
     uint32_t n = w->s->n_heads_rows, first = w->s->n_tokens - n;
     target logits = {w->s->logits_out, m->config.vocab_size, 0};
     if (n == 0) return;
     if (m->head_joint.n_out) {
-        normalise(w, &m->final_norm, &m->head_joint, first);
+        leave(w, &m->head_joint, first);
         multiply(w, &m->head_joint, NULL, first, n, stream(w, first, 0));
         copy_stream(w, &m->head, first);
     } else {
-        normalise(w, &m->final_norm, &m->head, first);
+        leave(w, &m->head, first);
     }
     multiply(w, &m->head, NULL, first, n, logits);
 }
@@ -177,16 +230,17 @@ void me_decode_chunk(void *session, uint32_t thread) {
     const me_model *m = s->model;
     me_hand hand = {s, m, thread, s->team.n_threads}, *w = &hand;
     me_layer_cache cache = {s->keys, s->values};
+    layer_function *run = m->config.norm_place == ME_POST ? run_post_layer : run_layer;
     uint32_t angles_of = 0;
     embed(w);
     for (uint32_t i = 0; i < m->n_blocks; i++) {
         const me_block *b = &m->blocks[i];
         if (b->joint_in) join(w, &b->joint, 0);
         if (i == 0 && m->pos_embed) add_positions(w, b->d_model);
-        if (m->config.position == ME_ROPE && angles_of != b->head_dim)
-            me_compute_angles(w, angles_of = b->head_dim);
+        if (m->config.position == ME_ROPE && angles_of != b->n_rotated)
+            me_compute_angles(w, angles_of = b->n_rotated);
         for (uint32_t layer = 0; layer < b->depth; layer++) {
-            run_layer(w, b, &b->norms[2 * layer], &cache);
+            run(w, b, &b->norms[2 * layer], &cache);
             cache.keys += me_layer_cache_bytes(s, b);
             cache.values += me_layer_cache_bytes(s, b);
         }

@@ -25,10 +25,12 @@ enum {
     HEADER_BYTES = 64, CONFIG_BYTES = 64, BLOCK_BYTES = 32, TENSOR_BYTES = 32,
     MAX_WIDTH = 1 << 16, MAX_ROWS = 1 << 24, MAX_LAYERS = 1 << 14
 };
-static const char MAGIC[8] = {'M', 'E', 'R', 'I', 'N', 'O', 0, 2};
+static const char MAGIC[7] = {'M', 'E', 'R', 'I', 'N', 'O', 0}; /* and the version */
+enum { OLDEST = 2, NEWEST = 3 };
 
 typedef struct {
-    char magic[8];
+    char magic[7];
+    uint8_t version;
     uint64_t file_bytes;
     uint32_t config_offset, n_blocks, n_tensors, tensor_table_offset;
     uint64_t data_offset;
@@ -36,7 +38,7 @@ typedef struct {
 } file_header;
 
 typedef struct {
-    uint32_t d_model, n_head, n_kv_head, head_dim, d_ff, depth, joint_in, zero;
+    uint32_t d_model, n_head, n_kv_head, head_dim, d_ff, depth, joint_in, n_rotated;
 } block_entry;
 
 typedef struct {
@@ -96,9 +98,9 @@ static int map_file(me_model *m, const char *path, me_message *message) {
 static int read_header(reader *r) {
     file_header *h = &r->header;
     memcpy(h, r->model->map, sizeof *h);
-    if (memcmp(h->magic, MAGIC, sizeof MAGIC) != 0)
+    if (memcmp(h->magic, MAGIC, sizeof MAGIC) != 0 || h->version < OLDEST || h->version > NEWEST)
         return r->status = me_fail(r->message, ME_ERROR_FORMAT,
-                                   "not a model file of version %d", MAGIC[7]);
+                                   "not a model file of version %d to %d", OLDEST, NEWEST);
     uint64_t blocks_end = HEADER_BYTES + CONFIG_BYTES + (uint64_t)h->n_blocks * BLOCK_BYTES;
     uint64_t table_end = (uint64_t)h->tensor_table_offset + (uint64_t)h->n_tensors * TENSOR_BYTES;
     check(r, h->file_bytes == r->model->file_bytes, "its length is not the one it states");
@@ -127,7 +129,20 @@ static int read_config(reader *r) {
     check(r, c->activation <= ME_SILU, "activation");
     check(r, c->gated_ffn <= 1 && c->attention_bias <= 1 && c->ffn_bias <= 1, "a flag");
     check(r, c->tie_embeddings <= 1, "tie_embeddings");
+    check(r, c->norm_place <= ME_POST, "norm_place");
+    check(r, c->no_final_norm <= 1, "no_final_norm");
+    check(r, c->parallel_residual <= (c->norm_place == ME_PRE), "parallel_residual");
+    check(r, c->zero == 0, "the end of the config");
+    check(r, r->header.version > 2 || !(c->norm_place | c->no_final_norm | c->parallel_residual),
+          "version 2 does not know this");
     return r->status;
+}
+
+/* 0 stands for the whole head, which is all that version 2 knows. */
+static void set_rotated(reader *r, me_block *b, uint32_t n_rotated) {
+    uint32_t most = r->model->config.position == ME_ROPE && r->header.version > 2 ? b->head_dim : 1;
+    check(r, n_rotated % 2 == 0 && n_rotated < most, "n_rotated");
+    b->n_rotated = n_rotated ? n_rotated : b->head_dim;
 }
 
 static void check_block(reader *r, const me_block *b, uint32_t width_before) {
@@ -149,7 +164,7 @@ static void widen(me_model *m, const me_block *b) {
     uint32_t up = b->d_ff * (1 + m->config.gated_ffn);
     m->max_width = larger(m->max_width, b->d_model);
     m->max_row = larger(m->max_row, larger(m->max_width, larger(qkv, up)));
-    m->max_half = larger(m->max_half, b->head_dim / 2);
+    m->max_half = larger(m->max_half, b->n_rotated / 2);
     m->max_kv_head = larger(m->max_kv_head, b->n_kv_head);
     m->max_queries = larger(m->max_queries, b->n_head / b->n_kv_head);
     m->max_group = larger(m->max_group, b->d_model / b->n_kv_head);
@@ -171,6 +186,7 @@ static int read_blocks(reader *r) {
         b->d_model = e.d_model, b->n_head = e.n_head, b->n_kv_head = e.n_kv_head;
         b->head_dim = e.head_dim, b->d_ff = e.d_ff, b->depth = e.depth, b->joint_in = e.joint_in;
         check_block(r, b, width);
+        set_rotated(r, b, e.n_rotated);
         if (r->status != ME_OK) break;
         widen(m, b);
         width = b->d_model;
@@ -257,7 +273,7 @@ static int read_tensors(reader *r) {
         m->pos_embed = take_floats(r, c->max_seq_len, m->blocks[0].d_model);
     for (uint32_t i = 0; i < m->n_blocks; norms += 2 * m->blocks[i++].depth)
         take_block(r, &m->blocks[i], norms);
-    take_norm(r, last, &m->final_norm);
+    if (!c->no_final_norm) take_norm(r, last, &m->final_norm);
     if (last != c->embed_dim) take(r, c->embed_dim, last, &m->head_joint);
     m->head = m->embed;
     if (!c->tie_embeddings) take(r, c->vocab_size, c->embed_dim, &m->head);
@@ -266,7 +282,7 @@ static int read_tensors(reader *r) {
 }
 
 int me_file_open(me_model *m, const char *path, me_message *message) {
-    reader r = {m, {{0}, 0, 0, 0, 0, 0, 0, {0}}, 0, message, ME_OK};
+    reader r = {m, {{0}, 0, 0, 0, 0, 0, 0, 0, {0}}, 0, message, ME_OK};
     int status = map_file(m, path, message);
     if (status != ME_OK) return status;
     if (read_header(&r) == ME_OK && read_config(&r) == ME_OK && read_blocks(&r) == ME_OK)

@@ -8,6 +8,7 @@
 enum { ME_F32 = 0, ME_Q8 = 1, ME_Q4 = 2 };
 enum { ME_LAYERNORM = 0, ME_RMSNORM = 1 };
 enum { ME_LEARNED = 0, ME_ROPE = 1 };
+enum { ME_PRE = 0, ME_POST = 1 }; /* x + f(norm(x)); norm(x + f(x)) */
 enum { ME_GELU = 0, ME_GELU_TANH = 1, ME_RELU = 2, ME_SILU = 3 };
 enum { ME_PANEL = 16, ME_COLUMNS = 32 }; /* rows of a panel; columns that share a scale */
 
@@ -31,6 +32,7 @@ typedef struct {
 
 typedef struct {
     uint32_t d_model, n_head, n_kv_head, head_dim, d_ff, depth, joint_in;
+    uint32_t n_rotated; /* channels of a head that rope turns, the first ones */
     me_matrix joint; /* if joint_in is not 0 */
     me_linear qkv, out, up, down;
     me_norm *norms; /* attention, feed-forward, attention, ...: two for each application */
@@ -41,7 +43,8 @@ typedef struct {
     float norm_eps;
     uint32_t position;
     float rope_base;
-    uint32_t activation, gated_ffn, attention_bias, ffn_bias, tie_embeddings, zero[4];
+    uint32_t activation, gated_ffn, attention_bias, ffn_bias, tie_embeddings;
+    uint32_t norm_place, no_final_norm, parallel_residual, zero; /* zero in version 2 */
 } me_config;
 
 struct me_model {
@@ -51,7 +54,7 @@ struct me_model {
     uint32_t n_blocks, n_layers;
     uint32_t max_width; /* of the residual stream and the embedding */
     uint32_t max_row;   /* of anything that enters or leaves a matrix, but the logits */
-    uint32_t max_half;  /* of head_dim */
+    uint32_t max_half;  /* of n_rotated */
     uint64_t cache_row; /* numbers of keys (or values) that one token adds, over all layers */
     uint32_t half_cache; /* float16, unless all matrices are float32 */
     uint32_t max_kv_head, max_queries; /* of n_kv_head; of the queries that share one */
@@ -60,7 +63,7 @@ struct me_model {
     me_norm *norms;
     const float *pos_embed;
     me_matrix embed, head_joint, head; /* head_joint.n_out is 0 where there is none */
-    me_norm final_norm;
+    me_norm final_norm; /* weight is NULL where there is none */
 };
 
 #endif

@@ -54,6 +54,8 @@ static uint64_t lay_out(me_session *s, uint8_t *base, uint32_t n_threads) {
     part(base, &used, 1, sizeof *s);
     s->workers = part(base, &used, n_threads, sizeof *s->workers);
     s->x = part(base, &used, (uint64_t)ME_CHUNK * m->max_width, sizeof(float));
+    uint64_t n_aside = m->config.parallel_residual ? (uint64_t)ME_CHUNK * m->max_width : 0;
+    s->aside = part(base, &used, n_aside, sizeof(float));
     s->y = part(base, &used, (uint64_t)ME_CHUNK * m->max_row, sizeof(float));
     s->z = part(base, &used, (uint64_t)ME_CHUNK * m->max_row, sizeof(float));
     lay_out_rows(s, base, &used);

@@ -33,6 +33,7 @@ struct me_session {
     float *logits_out;     /* [n_heads_rows, vocab_size] */
 
     float *x;      /* [CHUNK, max_width]: the residual stream */
+    float *aside;  /* [CHUNK, max_width]: x before attention, where the feed-forward reads it, too */
     float *y;      /* [CHUNK, wide]: a row on its way into a matrix */
     float *z;      /* [CHUNK, wide]: what came out of qkv or up */
     me_row *rows;  /* [CHUNK]: y in int8 */

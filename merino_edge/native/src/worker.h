@@ -23,6 +23,9 @@ static inline me_share me_hand_share(const me_hand *w, uint32_t n) {
 static inline float *me_x_row(const me_hand *w, uint32_t t) {
     return w->s->x + (size_t)t * w->m->max_width;
 }
+static inline float *me_aside_row(const me_hand *w, uint32_t t) {
+    return w->s->aside + (size_t)t * w->m->max_width;
+}
 static inline float *me_y_row(const me_hand *w, uint32_t t) {
     return w->s->y + (size_t)t * w->m->max_row;
 }
@@ -40,7 +43,7 @@ typedef struct {
 void me_attention(const me_hand *w, const me_block *b, const me_layer_cache *cache);
 /* Bytes of keys (or values) of one layer. */
 size_t me_layer_cache_bytes(const me_session *s, const me_block *b);
-/* Cosines and sines of the chunk's positions, for heads of this dimension. */
-void me_compute_angles(const me_hand *w, uint32_t head_dim);
+/* Cosines and sines of the chunk's positions, for heads of which so many channels turn. */
+void me_compute_angles(const me_hand *w, uint32_t n_rotated);
 
 #endif

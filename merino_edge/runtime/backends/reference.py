@@ -82,14 +82,27 @@ def decoder_logits(a: Architecture, w: Tensors, ids: np.ndarray, n_rows: int) ->
         prefix = "blocks.{}.".format(b)
         if i == 0:
             x = _enter_block(a, w, x, b, prefix)
-        norm = "{}norms.{}.".format(prefix, i)
-        x = x + _attention(a, w, _norm(a, w, norm + "attn", x), block, prefix)
-        x = x + _feed_forward(a, w, _norm(a, w, norm + "ffn", x), prefix)
-    x = _norm(a, w, "final_norm", x[-n_rows:])
+        x = _layer(a, w, x, block, prefix, "{}norms.{}.".format(prefix, i))
+    x = x[-n_rows:]
+    if a.final_norm:
+        x = _norm(a, w, "final_norm", x)
     if "head_joint.weight" in w:
         x = x @ w["head_joint.weight"].T
     head = w["embed.weight"] if a.tie_embeddings else w["head.weight"]
     return (x @ head.T).astype(np.float32, copy=False)  # type: ignore[no-any-return]
+
+
+def _layer(
+    a: Architecture, w: Tensors, x: np.ndarray, block: BlockSpec, prefix: str, norm: str
+) -> np.ndarray:
+    """One application of a block to the stream [T, d]; ``norm`` begins its norms' names."""
+    if a.norm_place == "post":
+        x = _norm(a, w, norm + "attn", x + _attention(a, w, x, block, prefix))
+        return _norm(a, w, norm + "ffn", x + _feed_forward(a, w, x, prefix))
+    attended = x + _attention(a, w, _norm(a, w, norm + "attn", x), block, prefix)
+    read = x if a.parallel_residual else attended
+    fed = _feed_forward(a, w, _norm(a, w, norm + "ffn", read), prefix)
+    return attended + fed  # type: ignore[no-any-return]
 
 
 def _enter_block(a: Architecture, w: Tensors, x: np.ndarray, b: int, prefix: str) -> np.ndarray:
@@ -108,7 +121,8 @@ def _attention(
     qkv = _linear(w, prefix + "attn.qkv", x).reshape(n_tokens, -1, head_dim)  # [T, H + 2K, D]
     q, k, v = np.split(qkv, [block.n_head, block.n_head + block.n_kv_head], axis=1)
     if a.position == "rope":
-        q, k = _rotate(q, a.rope_base), _rotate(k, a.rope_base)
+        n_rotated = a.rotary_dim(block)
+        q, k = _rotate(q, a.rope_base, n_rotated), _rotate(k, a.rope_base, n_rotated)
     return _linear(w, prefix + "attn.out", _attend(q, k, v).reshape(n_tokens, -1))
 
 
@@ -126,14 +140,17 @@ def _attend(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     return out
 
 
-def _rotate(x: np.ndarray, base: float) -> np.ndarray:
-    """Rotary positions [T, heads, D]: channel j turns with channel j + D/2 (Su et al. 2021)."""
-    half = x.shape[-1] // 2
+def _rotate(x: np.ndarray, base: float, n_rotated: int) -> np.ndarray:
+    """Rotary positions [T, heads, D]: of the first R channels, j turns with j + R/2.
+
+    Su et al. 2021; that the others pass as they are is GPT-NeoX's.
+    """
+    half = n_rotated // 2
     frequency = base ** (-np.arange(half) / half)
-    angle = np.arange(len(x))[:, None, None] * frequency  # float64 [T, 1, D/2]
+    angle = np.arange(len(x))[:, None, None] * frequency  # float64 [T, 1, R/2]
     cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    first, second, rest = np.split(x, [half, n_rotated], axis=-1)
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
 def _feed_forward(a: Architecture, w: Tensors, x: np.ndarray, prefix: str) -> np.ndarray:
