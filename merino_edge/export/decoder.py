@@ -85,7 +85,8 @@ def _embed(g: GraphBuilder, a: Architecture, x: str) -> str:
 def _head(g: GraphBuilder, a: Architecture, x: str, n_best: int) -> None:
     """Logits of the asked rows only: the vocabulary is the largest matrix there is."""
     x = g.op("Gather", "/head/rows", x, "logits_indices", axis=0)
-    x = add_norm(g, a, "/final_norm", "final_norm", x)
+    if a.final_norm:
+        x = add_norm(g, a, "/final_norm", "final_norm", x)
     if a.embed_dim != a.blocks[-1].d_model:
         x = g.product("/head/joint", x, "head_joint.weight")
     table = "embed.weight" if a.tie_embeddings else "head.weight"
@@ -116,8 +117,8 @@ def _rope_rows(g: GraphBuilder, a: Architecture, context_len: int) -> dict[int, 
     if a.position != "rope":
         return {}
     rows = {}
-    for head_dim in sorted({block.head_dim for block in a.blocks}):
-        cos, sin = rope_tables(context_len, head_dim, a.rope_base)
+    for head_dim, n_rotated in sorted({(b.head_dim, a.rotary_dim(b)) for b in a.blocks}):
+        cos, sin = rope_tables(context_len, head_dim, n_rotated, a.rope_base)
         names = []
         for kind, table in (("cos", cos), ("sin", sin)):
             constant = g.constant(f"rope_{kind}_{head_dim}", g.as_compute(table))
@@ -127,12 +128,18 @@ def _rope_rows(g: GraphBuilder, a: Architecture, context_len: int) -> dict[int, 
     return rows
 
 
-def rope_tables(n_positions: int, head_dim: int, base: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines, and sines with the first half negated, each [n_positions, head_dim] float32."""
-    frequencies = base ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+def rope_tables(
+    n_positions: int, head_dim: int, n_rotated: int, base: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines, and sines with the first half negated, each [n_positions, head_dim] float32.
+
+    Channels behind the first ``n_rotated`` turn by no angle: a one and a zero.
+    """
+    frequencies = base ** -(np.arange(0, n_rotated, 2, dtype=np.float64) / n_rotated)
     angles = np.outer(np.arange(n_positions, dtype=np.float64), frequencies)
-    cos = np.concatenate((np.cos(angles),) * 2, axis=1)
-    sin = np.concatenate((-np.sin(angles), np.sin(angles)), axis=1)
+    rest = np.zeros((n_positions, head_dim - n_rotated))
+    cos = np.concatenate((np.cos(angles), np.cos(angles), rest + 1), axis=1)
+    sin = np.concatenate((-np.sin(angles), np.sin(angles), rest), axis=1)
     return cos.astype(np.float32), sin.astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""One layer of the graph: norm, attention over past and new rows, norm, feed-forward.
+"""One layer of the graph: attention over past and new rows, feed-forward, a norm for each.
 
 What differs between layers is a ``Place``; what all share (weights, masks, rotary rows) is a
 ``Shared``. See ``decoder.py`` for what goes in and comes out. Norms are decomposed in the pattern
@@ -64,16 +64,29 @@ class Heads(NamedTuple):
 
 def add_layer(s: Shared, place: Place, x: str) -> str:
     """x [q, d_model] -> the same, after attention and feed-forward."""
-    weights, path = f"blocks.{place.block_index}", place.path
-    norms = f"{weights}.norms.{place.application}"
-    h = add_norm(s.g, s.a, f"{path}/attn_norm", f"{norms}.attn", x)
-    h = _linear(s.g, f"{path}/attn/qkv", f"{weights}.attn.qkv", h, s.a.attention_bias)
+    if s.a.norm_place == "post":
+        x = _norm(s, place, "attn", _add(s, place, "attn", x, _attend(s, place, x)))
+        return _norm(s, place, "ffn", _add(s, place, "ffn", x, _feed_forward(s, place, x)))
+    attended = _add(s, place, "attn", x, _attend(s, place, _norm(s, place, "attn", x)))
+    read = x if s.a.parallel_residual else attended
+    fed = _feed_forward(s, place, _norm(s, place, "ffn", read))
+    return _add(s, place, "ffn", attended, fed)
+
+
+def _norm(s: Shared, place: Place, kind: str, x: str) -> str:
+    name = f"blocks.{place.block_index}.norms.{place.application}.{kind}"
+    return add_norm(s.g, s.a, f"{place.path}/{kind}_norm", name, x)
+
+
+def _add(s: Shared, place: Place, kind: str, x: str, h: str) -> str:
+    return s.g.op("Add", f"{place.path}/{kind}/add", x, h)
+
+
+def _attend(s: Shared, place: Place, h: str) -> str:
+    path, weights = f"{place.path}/attn", f"blocks.{place.block_index}.attn"
+    h = _linear(s.g, f"{path}/qkv", f"{weights}.qkv", h, s.a.attention_bias)
     h = _attention(s, place, h)
-    h = _linear(s.g, f"{path}/attn/out", f"{weights}.attn.out", h, s.a.attention_bias)
-    x = s.g.op("Add", f"{path}/attn/add", x, h)
-    h = add_norm(s.g, s.a, f"{path}/ffn_norm", f"{norms}.ffn", x)
-    h = _feed_forward(s, place, h)
-    return s.g.op("Add", f"{path}/ffn/add", x, h)
+    return _linear(s.g, f"{path}/out", f"{weights}.out", h, s.a.attention_bias)
 
 
 def _feed_forward(s: Shared, place: Place, h: str) -> str:
@@ -146,7 +159,8 @@ def _heads(s: Shared, place: Place, qkv: str) -> Heads:
     key, value = (f"present.{place.cache}.{kind}" for kind in ("key", "value"))
     if s.rope:
         qk, _ = g.split(f"{path}/qk_v", heads, [n_head + n_kv, n_kv], 1, [f"{path}/qk", value])
-        qk = _rotate(g, f"{path}/rope", qk, head_dim, s.rope[head_dim])
+        rope, n_rotated = s.rope[head_dim], s.a.rotary_dim(place.block)
+        qk = _rotate(g, f"{path}/rope", qk, head_dim, n_rotated, rope)
         query, _ = g.split(f"{path}/q_k", qk, [n_head, n_kv], 1, [f"{path}/q", key])
     else:
         sizes, names = [n_head, n_kv, n_kv], [f"{path}/q", key, value]
@@ -160,9 +174,13 @@ def _heads(s: Shared, place: Place, qkv: str) -> Heads:
     return Heads(query, key, value)
 
 
-def _rotate(g: GraphBuilder, path: str, x: str, head_dim: int, rope: tuple[str, str]) -> str:
-    first, second = g.split(f"{path}/halves", x, [head_dim // 2] * 2, axis=2)
-    swapped = g.op("Concat", f"{path}/swapped", second, first, axis=2)
+def _rotate(
+    g: GraphBuilder, path: str, x: str, head_dim: int, n_rotated: int, rope: tuple[str, str]
+) -> str:
+    """Swap the halves of the rotated part; the rest stays where it is, times 1, plus itself x 0."""
+    sizes = [n_rotated // 2] * 2 + [head_dim - n_rotated] * (n_rotated < head_dim)
+    first, second, *rest = g.split(f"{path}/halves", x, sizes, axis=2)
+    swapped = g.op("Concat", f"{path}/swapped", second, first, *rest, axis=2)
     by_cos = g.op("Mul", f"{path}/cos", x, rope[0])
     by_sin = g.op("Mul", f"{path}/sin", swapped, rope[1])
     return g.op("Add", f"{path}/rotated", by_cos, by_sin)
