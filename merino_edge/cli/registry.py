@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS: Tuple[Command, ...] = (
     Command("search", "search", "host", "find an architecture under a budget"),
     Command("train", "train", "host", "train an architecture on text"),
+    Command("eval", "eval_model", "host", "score a checkpoint or a bundle on texts and questions"),
     Command("import", "import_model", "host", "turn other people's weights into a checkpoint"),
     Command("build", "build", "both", "make a bundle that a machine can run"),
     Command("run", "run", "both", "generate text with a bundle"),
