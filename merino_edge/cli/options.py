@@ -94,13 +94,13 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_board(group: Any, verb: str, noun: str) -> None:
+def add_board(group: Any, verb: str, noun: str = "") -> None:
     """``--host`` and what belongs to it; ``remote_options`` reads them.
 
     Args:
         group: Where they go.
         verb: What the command does there: "build".
-        noun: What that is: "build".
+        noun: What that is, if it can be cancelled: "build".
     """
     group.add_argument("--host", metavar="USER@BOARD", help=verb + " there, over ssh")
     group.add_argument(
@@ -117,9 +117,10 @@ def add_board(group: Any, verb: str, noun: str) -> None:
         metavar="WORDS",
         help="how merino-edge starts on the board, if it is not found",
     )
-    group.add_argument(
-        "--cancel", action="store_true", help="end the {} that runs there".format(noun)
-    )
+    if noun:
+        group.add_argument(
+            "--cancel", action="store_true", help="end the {} that runs there".format(noun)
+        )
 
 
 def remote_options(args: argparse.Namespace, words: Sequence[str] = ()) -> Any:

@@ -236,6 +236,11 @@ def _corrected(model: TableLatency, factor: float, found: Sequence[Confirmed]) -
     return model.corrected(math.exp((seen + before) / 2.0), certainty)
 
 
+def last_token(table: LatencyTable, context_len: int) -> Workload:
+    """The token that a limit is about: at the end of a context, if the table goes so far."""
+    return Workload(DECODE, min(context_len, table.setting.context_len - BURST // 2))
+
+
 @dataclass(frozen=True)
 class Bench:
     """Builds and times decoders on this machine, beside the anchor of a table.
@@ -258,7 +263,8 @@ class Bench:
             raise UsageError(
                 f"the table was measured on {self.table.device.model}, this is {here.model}.",
                 note="finalists must be measured where the table was.",
-                hint="leave out --confirm, or measure this machine: merino-edge profile.",
+                hint="add --host user@board, leave out --confirm, or measure this machine: "
+                "merino-edge profile.",
             )
 
     @property
@@ -268,8 +274,7 @@ class Bench:
 
     def __call__(self, architecture: Architecture) -> Timed:
         """What one token takes at the end of the context."""
-        setting = self.table.setting
-        load = Workload(DECODE, min(self.context_len, setting.context_len - BURST // 2))
+        setting, load = self.table.setting, last_token(self.table, self.context_len)
         if self.table.provenance == PREDICTED:
             ms = roofline_ms(architecture, load, targets.get(setting.target))
             return Timed(ms, 0.0, ms, 1)

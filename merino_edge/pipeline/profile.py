@@ -153,7 +153,11 @@ def opener(backend: str, threads: int) -> Callable[[Bundle], GenerationSession]:
 
 def finish(table: LatencyTable, output: str) -> LatencyTable:
     """Judge a table, write it, and clear away what it was made from."""
-    table = table.replace(validation=validate(table))
+    return keep(table.replace(validation=validate(table)), output)
+
+
+def keep(table: LatencyTable, output: str) -> LatencyTable:
+    """Write a table and clear away what it was made from."""
     write_table(output, table)
     shutil.rmtree(run_folder(output), ignore_errors=True)
     return table

@@ -354,8 +354,19 @@ def time_beside(
         of_each = [ms[workload.label] / anchor_ms[workload.label] for ms, anchor_ms in found]
         ratios.append(float(np.median(of_each)))
         raw.append(float(np.median([ms[workload.label] for ms, _ in found])))
-    ms = table.anchor_ms[workload.phase] * float(np.median(ratios))
-    return Timed(ms, ms * _half_of_openings(ratios), float(np.median(raw)), len(ratios))
+    return timed_of(ratios, raw, table.anchor_ms[workload.phase])
+
+
+def timed_of(ratios: List[float], raw_ms: List[float], usual_ms: float) -> Timed:
+    """What several openings come to.
+
+    Args:
+        ratios: What it took over what the anchor took beside it, of each opening.
+        raw_ms: What it took.
+        usual_ms: What the anchor takes as a rule.
+    """
+    ms = usual_ms * float(np.median(ratios))
+    return Timed(ms, ms * _half_of_openings(ratios), float(np.median(raw_ms)), len(ratios))
 
 
 def _copied(bundle: str, folder: str) -> Bundle:

@@ -6,26 +6,27 @@ so what is measured here is worth nothing; that it comes home whole is what coun
 """
 
 import contextlib
-import json
 import os
 import re
 import signal
-import sys
 import threading
 from dataclasses import replace
 
 import pytest
-from repository import ROOT
-from ssh_board import SshBoard, require_sshd
+from profiling_board import (
+    PYTHON,
+    PYTHON36,
+    RECIPE,
+    enough,
+    probe_set,
+    profiling_board,
+)
 
 from merino_edge.cli.main import main
-from merino_edge.core import probe_design
 from merino_edge.core.latency_fit import FEWEST_DECODERS
 from merino_edge.errors import BoardBuildError, BoardError, MerinoError, SpecError, StoppedError
-from merino_edge.export.recipe import RECIPES
 from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.formats.latency_table import MEASURED, read_table
-from merino_edge.formats.probes import ProbeSet
 from merino_edge.pipeline.profile import run_folder
 from merino_edge.pipeline.remote import RemoteOptions
 from merino_edge.pipeline.remote.profile import (
@@ -37,41 +38,16 @@ from merino_edge.pipeline.remote.profile import (
 )
 from merino_edge.pipeline.remote.ssh import Ssh
 from merino_edge.runtime.native_library import library_path
-from merino_edge.runtime.profile_journal import JOURNAL
 from merino_edge.runtime.profiler import FEWEST_ROUNDS
 
 pytestmark = pytest.mark.skipif(
     not os.path.isfile(library_path()), reason="the native decoder is not built here"
 )
-PYTHON36 = ROOT / ".venv36/bin/python"
-PYTHON = PYTHON36 if PYTHON36.exists() else sys.executable
-LAUNCHER = """#!/bin/sh
-[ "$1" != profile ] || echo "$@" >>"$HOME/starts"
-export PYTHONPATH={root} PYTHONDONTWRITEBYTECODE=1
-exec {python} -m merino_edge "$@"
-"""
-RECIPE = RECIPES["nano-cpu"]
-SPACE_CONTEXT = 96
 LONGER = (32, 56, 80)
 # The fewest rounds that there can be.
 HASTY = Timing(backend="native", threads=1, max_minutes=0.001)
 HASTY_ANEW = replace(HASTY, anew=True)
 LONG = Timing(backend="native", threads=1, max_minutes=5.0)
-
-
-def probe_set(architectures, roles, lengths=(32,)):
-    names = sorted(architectures)
-    return ProbeSet(
-        space="a few",
-        seed=1,
-        target="nano-cpu",
-        precision=RECIPE.precision,
-        context_len=SPACE_CONTEXT,
-        lengths=list(lengths),
-        anchor=names[len(names) // 2],
-        architectures=architectures,
-        roles=roles,
-    )
 
 
 def three(lengths=(32,)):
@@ -83,55 +59,11 @@ def three(lengths=(32,)):
     return probe_set({a.arch_id: a for a in found}, {a.arch_id: "fit" for a in found}, lengths)
 
 
-def enough():
-    """As few probes as can be judged."""
-    from merino_edge.core import space as spaces
-
-    space = spaces.get("tiny").replace(max_seq_len=SPACE_CONTEXT)
-    return probe_set(*probe_design.choose(space, FEWEST_DECODERS, 2, 1))
-
-
-class ProfilingBoard(SshBoard):
-    """A board whose merino-edge is ours."""
-
-    def __init__(self, folder):
-        super().__init__(folder)
-        path = self.home / "bin/merino-edge"
-        path.write_text(LAUNCHER.format(root=ROOT, python=PYTHON))
-        path.chmod(0o755)
-
-    def starts(self):
-        """The measurements that were started, in order."""
-        path = self.home / "starts"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def folders(self):
-        """What lies there of measurements."""
-        return sorted((self.home / ".cache/merino-edge/bundles").glob("profile-*"))
-
-    def lines(self):
-        """The lines of the journal so far, without its head."""
-        for path in [path for each in self.folders() for path in each.glob("*.run/" + JOURNAL)]:
-            with contextlib.suppress(FileNotFoundError):  # it goes when the table is written
-                *whole, _ = path.read_text().split("\n")
-                return [json.loads(line) for line in whole[1:]]
-        return []
-
-    def cut_power(self):
-        """End the measurement and every connection at once, as a board without power would."""
-        (folder,) = self.folders()
-        os.killpg(int((folder / "job/pid").read_text()), signal.SIGKILL)
-        self.break_connections()
-
-
 @pytest.fixture
 def board(tmp_path):
-    require_sshd()
     (tmp_path / "board").mkdir()
-    machine = ProfilingBoard(tmp_path / "board")
-    machine.start()
-    yield machine
-    machine.stop()
+    with profiling_board(tmp_path / "board") as machine:
+        yield machine
 
 
 @pytest.fixture

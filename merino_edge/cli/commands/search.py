@@ -14,10 +14,12 @@ Example:
   merino-edge search --target nano --max-params 64M --max-flops 160G -o arch.json
   merino-edge search --target nano --max-latency-ms 15 --seeds 3 --report report/search.html
   merino-edge search --latency-table table.json --max-latency-ms 5 --confirm 4
+  merino-edge search --latency-table board.json --max-latency-ms 25 --confirm 4 --host user@board
 
 With a table of latencies (merino-edge profile) the limit binds the upper end of the interval that
 the table states, and --confirm measures what was found, corrects the table's model and searches
-again until a measured finalist keeps the limit.
+again until a measured finalist keeps the limit: on this machine, or over ssh on the board that the
+table is of.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import os
 from typing import Any, List, NamedTuple
 
 from merino_edge.cli.options import (
+    add_board,
     add_entropy,
     add_force,
     add_json,
@@ -35,6 +38,7 @@ from merino_edge.cli.options import (
     positive_float,
     positive_int,
     refuse_to_replace,
+    remote_options,
 )
 from merino_edge.cli.output import Progress, print_json, warn
 from merino_edge.errors import UsageError
@@ -86,7 +90,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--confirm",
         type=positive_int,
         metavar="K",
-        help="build and time up to K finalists here, until one keeps --max-latency-ms",
+        help="build and time up to K finalists, until one keeps --max-latency-ms",
     )
     parser.add_argument(
         "--vocab-size", type=positive_int, metavar="N", help="vocabulary (the space's)"
@@ -95,6 +99,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_method(parser.add_argument_group("method"))
     _add_objective(parser.add_argument_group("objective"))
     _add_results(parser.add_argument_group("results"))
+    add_board(parser.add_argument_group("on a board"), "time finalists")
     add_json(parser)
     add_quiet(parser)
     add_force(parser)
@@ -175,21 +180,19 @@ def _add_results(group: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Search, save, and say what was found."""
     from merino_edge.pipeline.search_report import write_report
-    from merino_edge.search.saved import forget
 
     refuse_to_replace(options.output, options.force)
     if options.report:
         refuse_to_replace(options.report, options.force)
     _refuse_what_cannot_be_confirmed(options)
-    state_folder = options.output + ".run"
     if options.force:
-        forget(state_folder)
+        _forget(options)
     progress = Progress("search", options.quiet)
     question = _question(options)
     result, finalists = _answer(question, options, progress)
     progress.done(_timing(result))
     result.save(options.output)
-    forget(state_folder)
+    _forget(options)
     written = [options.output]
     if options.report:
         written += write_report(options.report, result)
@@ -205,6 +208,16 @@ def run(options: argparse.Namespace) -> int:
     if doubt:
         warn(doubt)
     return 0
+
+
+def _forget(options: argparse.Namespace) -> None:
+    """Remove what an interrupted search left."""
+    import shutil
+
+    from merino_edge.search.saved import forget
+
+    shutil.rmtree(_finalists(options), ignore_errors=True)
+    forget(options.output + ".run")
 
 
 def _latency_page(question: "_Question", options: argparse.Namespace, finalists: Any) -> List[str]:
@@ -248,7 +261,7 @@ def _question(options: argparse.Namespace) -> _Question:
 
 def _answer(question: _Question, options: argparse.Namespace, progress: Progress) -> Any:
     """The result, and the finalists that were measured on the way to it."""
-    from merino_edge.pipeline.measured_search import Bench, chosen, confirm
+    from merino_edge.pipeline.measured_search import chosen, confirm
     from merino_edge.search.run import run_search
 
     def search(model: Any) -> Any:
@@ -263,17 +276,41 @@ def _answer(question: _Question, options: argparse.Namespace, progress: Progress
 
     if not options.confirm:
         return search(question.latency), []
-    bench = Bench(question.table, question.space.max_seq_len, progress.done)
     found = confirm(
         search,
         question.latency,
         options.max_latency_ms,
         options.confirm,
-        bench,
+        _bench(question, options, progress),
         lambda finalist: progress.done(finalist.sentence),
     )
     held = chosen(found)
     return held.result, [held, *(each for each in found if each is not held)]
+
+
+def _bench(question: _Question, options: argparse.Namespace, progress: Progress) -> Any:
+    """What times finalists: this machine, or a board."""
+    context_len = question.space.max_seq_len
+    if not options.host:
+        from merino_edge.pipeline.measured_search import Bench
+
+        return Bench(question.table, context_len, progress.done)
+    from merino_edge.pipeline.remote.finalist import BoardBench
+
+    return BoardBench(
+        question.table,
+        context_len,
+        options.host,
+        _finalists(options),
+        remote_options(options),
+        progress.done,
+        progress.update,
+    )
+
+
+def _finalists(options: argparse.Namespace) -> str:
+    """Where what a board measured is kept until the search has ended."""
+    return os.path.join(options.output + ".run", "finalists")
 
 
 def _print_card(result: Any, table: Any, finalists: List[Any], written: List[str]) -> None:
@@ -290,6 +327,8 @@ def _print_card(result: Any, table: Any, finalists: List[Any], written: List[str
 
 
 def _refuse_what_cannot_be_confirmed(options: argparse.Namespace) -> None:
+    if options.host and not options.confirm:
+        raise UsageError("--host is where finalists are timed, and needs --confirm.")
     if options.confirm and not (options.latency_table and options.max_latency_ms):
         raise UsageError(
             "--confirm needs --latency-table and --max-latency-ms.",

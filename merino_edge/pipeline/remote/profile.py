@@ -18,6 +18,7 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ from merino_edge.pipeline.remote.job import Job, Kind, Outcome, State
 from merino_edge.pipeline.remote.link_errors import last_line
 from merino_edge.pipeline.remote.ssh import Ssh
 from merino_edge.pipeline.remote.walk import Needed, RemoteOptions, Say, Walk, walk_to
+
+Conclude = Callable[[LatencyTable, str], LatencyTable]
 
 # A look at the log starts processes beside what is being timed, so looks are seldom.
 MEASUREMENT = Kind("measurement", "times the probes", look_every_s=5)
@@ -112,6 +115,7 @@ def profile_on_board(
     options: RemoteOptions | None = None,
     on_stage: Say = lambda text: None,
     on_progress: Say = lambda text: None,
+    conclude: Conclude = finish,
 ) -> LatencyTable:
     """Build probes here, time them on a board, and judge and write the table here.
 
@@ -127,6 +131,7 @@ def profile_on_board(
         options: How to reach the board; its words go to the board's ``merino-edge profile``.
         on_stage: Gets a line when something is done, and what the board says besides progress.
         on_progress: Gets a line about what is going on, many times a second.
+        conclude: Judges what came and writes it to ``output``.
 
     Raises:
         UsageError: The host is not the name of one, or an earlier call asked for something else.
@@ -154,7 +159,7 @@ def profile_on_board(
         done = walk.carry_out(job, needed, listener.line, listener.tick)
         measured = _fetched(walk, place, done.outcome, output)
         walk.patience.keep_trying(job.mark_collected)
-        table = _finished(measured, output)
+        table = _concluded(measured, output, conclude)
         _clear(walk, place, on_stage)
         return table
 
@@ -229,10 +234,10 @@ def _fetched(walk: Walk, place: Place, outcome: Outcome, output: str) -> Latency
     return read_table(path)
 
 
-def _finished(measured: LatencyTable, output: str) -> LatencyTable:
+def _concluded(measured: LatencyTable, output: str, conclude: Conclude) -> LatencyTable:
     """Judge and write the table; what cannot be judged is kept, and the next call measures anew."""
     try:
-        return finish(measured, output)
+        return conclude(measured, output)
     except SpecError as error:
         path = os.path.join(run_folder(output), _TABLE_FILE)
         error.note = " ".join(filter(None, (error.note, f"what was measured is kept: {path}.")))
