@@ -1,10 +1,10 @@
 """A search that keeps its promise: by measured latencies, and by measuring what it finds.
 
 The one idea: a table states an interval, and the search holds its *upper* end under the limit. That
-leaves room unused, and may still be wrong. So finalists are built and timed, beside the table's
-anchor and at its speed; what they took over what was foretold corrects the model for the next
-search, near which it is asked again; and the interval shrinks to what is left in doubt. It ends
-when a finalist that was measured holds and leaves little unused, or after so many.
+leaves room unused, and may still be wrong. So finalists are built and timed, each beside the
+decoder of the table that is most like it; what they took over what was foretold corrects the model
+for the next search, near which it is asked again; and the interval shrinks to what is left in
+doubt. It ends when a finalist that was measured holds and leaves little unused, or after so many.
 
 Not known here: whether the finalist is any good. Weights are random.
 """
@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from merino_edge.core import targets
+from merino_edge.core.counting import n_params, n_params_executed
 from merino_edge.core.latency_fit import TableLatency, fit_table
 from merino_edge.core.latency_work import stored_in
 from merino_edge.core.space import SearchSpace
@@ -31,6 +32,7 @@ from merino_edge.formats.latency_table import (
     MEASURED,
     PREDICTED,
     ROLES,
+    LatencyRow,
     LatencyTable,
     Workload,
 )
@@ -241,12 +243,31 @@ def last_token(table: LatencyTable, context_len: int) -> Workload:
     return Workload(DECODE, min(context_len, table.setting.context_len - BURST // 2))
 
 
+def closest_row(table: LatencyTable, architecture: Architecture, load: Workload) -> LatencyRow:
+    """The row of tokens whose decoder is most like another: as much to read, and to compute.
+
+    What disturbs a machine disturbs decoders by how they lie in its caches, so a decoder is timed
+    beside its like. Timed beside the anchor, of middling size, what was measured twice within an
+    hour differed by 5 % on a virtual machine (standard deviation of 30), more than the table errs.
+    """
+
+    def unlike(row: LatencyRow) -> tuple[float, int]:
+        other = table.architectures[row.architecture]
+        sizes = [
+            abs(math.log(size(architecture) / size(other)))
+            for size in (n_params, n_params_executed)
+        ]
+        return sum(sizes), abs(Workload.of_label(row.workload).length - load.length)
+
+    return min((row for role in ROLES for row in table.rows_of(role, load.phase)), key=unlike)
+
+
 @dataclass(frozen=True)
 class Bench:
-    """Builds and times decoders on this machine, beside the anchor of a table.
+    """Builds and times decoders on this machine, beside decoders of a table.
 
     Attributes:
-        table: Its setting is used; its anchor's usual time is the speed that is quoted.
+        table: Its setting is used; what its rows say is the speed that is quoted.
         context_len: Of the search: a token is timed at its end.
         on_progress: Told what is being done.
     """
@@ -280,19 +301,17 @@ class Bench:
             return Timed(ms, 0.0, ms, 1)
         recipe = in_precision(RECIPES[setting.target], setting.precision)
         self.on_progress(f"building and timing {describe(architecture)}")
+        row = closest_row(self.table, architecture, load)
+        pair = {"finalist": architecture, "beside": self.table.architectures[row.architecture]}
         with tempfile.TemporaryDirectory() as folder:
-            bundles = [
-                build_probe(a, setting.target, setting.context_len, os.path.join(folder, name),
-                            recipe)
-                for name, a in (
-                    ("anchor", self.table.architectures[self.table.anchor]),
-                    ("finalist", architecture),
-                )
-            ]  # fmt: skip
+            paths = {name: os.path.join(folder, name) for name in pair}
+            for name, a in pair.items():
+                build_probe(a, setting.target, setting.context_len, paths[name], recipe)
             return time_beside(
-                bundles[1].path,
-                bundles[0].path,
-                self.table,
-                load,
+                paths["finalist"],
+                paths["beside"],
+                row,
+                load.length,
+                self.table.seed,
                 opener(setting.backend, setting.threads),
             )

@@ -17,7 +17,7 @@ Not known here: what the rows are good for. Nothing is fitted, and a board needs
 import math
 import os
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -56,6 +56,7 @@ _ANCHOR_S = 0.02
 
 Note = Callable[[str], None]
 OpenSession = Callable[[Bundle], GenerationSession]
+Look = Tuple[float, float]  # milliseconds of a decoder, and of another beside it
 OnSpan = Callable[[str, float, float], None]  # phase, from and to, in perf_counter seconds
 
 
@@ -77,7 +78,7 @@ NO_LIMITS = Limits()
 
 
 class Timed(NamedTuple):
-    """What one workload took at the usual speed of a table's anchor.
+    """What one workload took at the usual speed of a decoder of a table.
 
     Attributes:
         ms: Median of the rounds.
@@ -320,50 +321,67 @@ class _Anchor:
 
 def time_beside(
     bundle: str,
-    anchor: str,
-    table: LatencyTable,
-    workload: Workload,
+    beside: str,
+    row: LatencyRow,
+    length: int,
+    seed: int,
     open_session: OpenSession,
     n_openings: int = N_OPENINGS,
 ) -> Timed:
-    """Time one decoder at one workload, as the rows of a table were timed.
+    """Time the tokens of one decoder beside one whose row a table has.
 
-    Where its weights and its cache come to lie in memory makes the same decoder some percent faster
-    or slower until it is opened anew. So it is copied and opened several times, and the interval is
-    that of the openings, not of one opening's tokens.
+    The closer the two are, the more what befalls the machine befalls both, and their ratio stays.
+    Where weights and cache come to lie in memory makes a decoder a little faster or slower until it
+    is opened anew. So both are copied and opened several times, and the interval is that of the
+    openings, not of one opening's tokens.
 
     Args:
         bundle: The decoder's folder.
-        anchor: That of the table's anchor.
-        table: Says what the anchor takes as a rule.
-        workload: A token.
+        beside: That of the other.
+        row: What a token of the other takes as a rule, and at which length.
+        length: Tokens in the cache.
+        seed: Of the token ids.
         open_session: Makes sessions, in the table's setting.
         n_openings: How often.
     """
     import tempfile
 
-    ratios, raw = [], []  # type: List[float], List[float]
+    looks = []  # type: List[List[Look]]
     for index in range(n_openings):
         with tempfile.TemporaryDirectory() as folder:
-            fresh, beside = _copied(bundle, folder), _copied(anchor, folder)
-            with open_session(beside) as anchor_session, open_session(fresh) as session:
-                looks = _Anchor(anchor_session, table.seed)
+            fresh, other = _copied(bundle, folder), _copied(beside, folder)
+            with open_session(other) as known, open_session(fresh) as session:
                 if not index:
-                    looks.settle()
-                found = [looks.beside(session, workload.length) for _ in range(N_LOOKS)]
-        of_each = [ms[workload.label] / anchor_ms[workload.label] for ms, anchor_ms in found]
-        ratios.append(float(np.median(of_each)))
-        raw.append(float(np.median([ms[workload.label] for ms, _ in found])))
-    return timed_of(ratios, raw, table.anchor_ms[workload.phase])
+                    _Anchor(known, seed).settle()
+                looks.append(_looks(session, length, known, Workload.of_label(row.workload), seed))
+    ratios = [float(np.median([ms / other_ms for ms, other_ms in each])) for each in looks]
+    raw = [float(np.median([ms for ms, _ in each])) for each in looks]
+    return timed_of(ratios, raw, row.latency_ms.p50)
+
+
+def _looks(
+    session: GenerationSession, length: int, known: GenerationSession, load: Workload, seed: int
+) -> List[Look]:
+    """What a token took, and what one of the other took before and after it, several times."""
+
+    def other_ms() -> float:
+        return time_length(known, load.length, seed)[load.label]
+
+    label, found, before = Workload(DECODE, length).label, [], other_ms()
+    for _ in range(N_LOOKS):
+        ms, after = time_length(session, length, seed)[label], other_ms()
+        found.append((ms, (before + after) / 2.0))
+        before = after
+    return found
 
 
 def timed_of(ratios: List[float], raw_ms: List[float], usual_ms: float) -> Timed:
     """What several openings come to.
 
     Args:
-        ratios: What it took over what the anchor took beside it, of each opening.
+        ratios: What it took over what the other took beside it, of each opening.
         raw_ms: What it took.
-        usual_ms: What the anchor takes as a rule.
+        usual_ms: What the other takes as a rule.
     """
     ms = usual_ms * float(np.median(ratios))
     return Timed(ms, ms * _half_of_openings(ratios), float(np.median(raw_ms)), len(ratios))

@@ -14,7 +14,9 @@ from merino_edge.formats.latency_table import DECODE, Workload, read_table
 from merino_edge.pipeline.measured_search import (
     Bench,
     chosen,
+    closest_row,
     confirm,
+    last_token,
     measured_power_w,
     table_latency,
 )
@@ -107,6 +109,18 @@ def test_a_table_of_another_target_or_a_shorter_context_is_refused(table):
         table_latency(table, "t.json", targets.get("nano"), SPACE)
     with pytest.raises(UsageError, match="up to a context of 128, the search asks for 256"):
         table_latency(table, "t.json", MOCK, SPACE.replace(max_seq_len=256))
+
+
+def test_what_is_timed_is_timed_beside_its_like(table):
+    """A decoder of the table beside itself, at the length of its row."""
+    load = last_token(table, 128)
+    for name, architecture in table.architectures.items():
+        row = closest_row(table, architecture, load)
+        assert (row.architecture, row.workload) == (name, load.label)
+    with_more_layers = architecture.replace(
+        blocks=tuple(block._replace(depth=block.depth + 1) for block in architecture.blocks)
+    )
+    assert closest_row(table, with_more_layers, load).workload == load.label
 
 
 def test_energy_is_of_the_power_that_was_measured(table):

@@ -194,17 +194,23 @@ def test_time_ends_it_but_not_before_the_fewest_rounds(machine, tmp_path):
 def test_a_finalist_is_timed_at_the_tables_speed(machine, tmp_path):
     table = run(machine, tmp_path)
     machine.pace = lambda now_s: 1.4
-    layers = {"anchor": 2, "finalist": 4}
+    layers = {"beside": 2, "finalist": 4}
     for name in layers:
         (tmp_path / name).mkdir()
+    (row,) = [
+        row
+        for row in table.rows
+        if (row.architecture, row.workload) == (MIDDLE.arch_id, "decode@64")
+    ]
     timed = time_beside(
         str(tmp_path / "finalist"),
-        str(tmp_path / "anchor"),
-        table,
-        Workload("decode", 64),
+        str(tmp_path / "beside"),
+        row,
+        64,
+        table.seed,
         lambda path: Session(machine, layers[path.rpartition("/")[2]]),
     )
-    assert timed.ms == pytest.approx(4 * 1.645, rel=0.02)
+    assert timed.ms == pytest.approx(2.0 * row.latency_ms.p50, rel=0.02)
     assert timed.raw_ms == pytest.approx(1.4 * timed.ms, rel=0.02)
     assert timed.high_ms == timed.ms + timed.half_ms
 

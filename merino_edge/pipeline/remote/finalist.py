@@ -1,9 +1,9 @@
 """``search --confirm --host``: what a finalist's token takes on the board that the table is of.
 
-The one idea: a finalist is a probe. It is built here with the table's anchor, and the board times
-the two beside each other as it timed the table's own probes (``profile_on_board``); what it took
-over the anchor, times what the table's anchor takes as a rule, is its time. What came is kept until
-the search ends, so a search that was interrupted asks the board only for what is missing.
+The one idea: a finalist is a probe. It is built here with the decoder of the table that is most
+like it, and the board times both, round by round, as it timed the table's own probes
+(``profile_on_board``); what it took over the other, times the other's row, is its time. What came
+is kept until the search ends, so one that was interrupted asks the board only for what is missing.
 """
 
 import os
@@ -15,12 +15,14 @@ from merino_edge.formats.architecture import Architecture, describe
 from merino_edge.formats.latency_table import (
     FIT,
     PREDICTED,
+    LatencyRow,
     LatencyTable,
+    Workload,
     differences,
     read_table,
 )
 from merino_edge.formats.probes import ProbeSet
-from merino_edge.pipeline.measured_search import last_token
+from merino_edge.pipeline.measured_search import closest_row, last_token
 from merino_edge.pipeline.profile import keep
 from merino_edge.pipeline.remote.profile import Timing, profile_on_board
 from merino_edge.pipeline.remote.walk import RemoteOptions, Say
@@ -31,7 +33,7 @@ MOST_MINUTES = 2.0  # for one finalist; two decoders are known well in much less
 
 @dataclass(frozen=True)
 class BoardBench:
-    """Builds decoders here and times them on a board, beside the anchor of a table.
+    """Builds decoders here and times them on a board, beside decoders of a table.
 
     Attributes:
         table: Of that board.
@@ -96,19 +98,25 @@ class BoardBench:
         )
 
     def _probes(self, architecture: Architecture) -> ProbeSet:
-        table, setting = self.table, self.table.setting
-        both = {table.anchor: table.architectures[table.anchor], architecture.arch_id: architecture}
+        table, setting, (row, load) = self.table, self.table.setting, self._pair(architecture)
+        names = (table.anchor, row.architecture)
+        timed = {architecture.arch_id: architecture, **{n: table.architectures[n] for n in names}}
         return ProbeSet(
             space=table.space,
             seed=table.seed,
             target=setting.target,
             precision=setting.precision,
             context_len=setting.context_len,
-            lengths=[last_token(table, self.context_len).length],
+            lengths=sorted({load.length, Workload.of_label(row.workload).length}),
             anchor=table.anchor,
-            architectures=both,
-            roles=dict.fromkeys(both, FIT),
+            architectures=timed,
+            roles=dict.fromkeys(timed, FIT),
         )
+
+    def _pair(self, architecture: Architecture) -> tuple[LatencyRow, Workload]:
+        """What it is timed beside, and at which token."""
+        load = last_token(self.table, self.context_len)
+        return closest_row(self.table, architecture, load), load
 
     def _check(self, found: LatencyTable, path: str) -> None:
         unlike = differences(self.table, found)
@@ -121,11 +129,15 @@ class BoardBench:
             )
 
     def _timed(self, found: LatencyTable, architecture: Architecture) -> Timed:
-        load = last_token(self.table, self.context_len)
-        row = next(
-            row
-            for row in found.rows
-            if (row.architecture, row.workload) == (architecture.arch_id, load.label)
-        )
-        ratios = [ms / found.anchor_ms[load.phase] for ms in row.samples_ms]
-        return timed_of(ratios, list(row.raw_ms), self.table.anchor_ms[load.phase])
+        """By the rounds that both were timed in."""
+        row, load = self._pair(architecture)
+        rows = {(r.architecture, r.workload): r for r in found.rows}
+        mine = rows[architecture.arch_id, load.label]
+        other = rows[row.architecture, row.workload]
+        others_ms = dict(zip(other.rounds, other.samples_ms, strict=True))
+        ratios = [
+            ms / others_ms[i]
+            for i, ms in zip(mine.rounds, mine.samples_ms, strict=True)
+            if i in others_ms
+        ]
+        return timed_of(ratios, list(mine.raw_ms), row.latency_ms.p50)
