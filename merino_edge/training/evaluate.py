@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from merino_edge.errors import SpecError
 from merino_edge.training.data import TokenStream
+from merino_edge.training.world import World
 
 Tokens = np.ndarray | TokenStream
 
@@ -46,32 +47,44 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module, tokens: Tokens, seq_len: int, max_tokens: int | None = None
+    model: nn.Module,
+    tokens: Tokens,
+    seq_len: int,
+    max_tokens: int | None = None,
+    world: World | None = None,
 ) -> Evaluation:
-    """Loss of a model over a text.
+    """Loss of a model over a text, in float32.
 
     Args:
         model: Ids [B, T] -> logits [B, T, V].
         tokens: [n] ids, at least two; anything with a length and slices.
         seq_len: Tokens a window.
         max_tokens: Take about so many, in windows evenly spread over the text; None for all.
+        world: Processes that share the work; each calls this and gets the whole result.
 
     Raises:
         SpecError: Fewer than two tokens.
     """
     if len(tokens) < 2:
         raise SpecError(f"{len(tokens)} token(s) cannot be evaluated; two are needed.")
-    training = model.training
+    world = world or World()
+    training, device = model.training, next(model.parameters()).device
     model.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
-        for batch in _batches(tokens, seq_len, max_tokens):
-            logits = model(batch[:, :-1]).float()
-            loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="sum")
-            total += float(loss)
-            count += batch[:, 1:].numel()
+        for number, batch in enumerate(_batches(tokens, seq_len, max_tokens)):
+            if number % world.size == world.rank:
+                total += _summed_loss(model, batch.to(device))
+                count += batch[:, 1:].numel()
     model.train(training)
-    return Evaluation(total / count, count)
+    sums = world.sum(torch.tensor([total, count], dtype=torch.float64)).tolist()
+    return Evaluation(sums[0] / sums[1], int(sums[1]))
+
+
+def _summed_loss(model: nn.Module, batch: torch.Tensor) -> float:
+    """Of the targets of windows [B, T + 1], nats."""
+    logits = model(batch[:, :-1]).float()
+    return float(F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="sum"))
 
 
 def _batches(tokens: Tokens, seq_len: int, max_tokens: int | None) -> Iterator[torch.Tensor]:

@@ -5,10 +5,23 @@ A resumed run drops the lines of steps that it will do again, so the file reads 
 
 import json
 import os
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from merino_edge.errors import FormatError
 from merino_edge.formats import jsonio
+
+
+class Log(Protocol):
+    """A place for the figures of each step."""
+
+    def add(self, **values: float | None) -> None:
+        """Take the figures of one step, "step" among them."""
+
+    def flush(self) -> None:
+        """Put them on the disk."""
+
+    def close(self) -> None:
+        """Flush and close."""
 
 
 class MetricsLog:

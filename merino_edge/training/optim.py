@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from merino_edge.model.transformer import is_joint
+from merino_edge.training.arrays import array_of, tensor_like
 from merino_edge.training.config import TrainConfig
 
 RATE = "rate"  # a group's part of the learning rate
@@ -63,7 +64,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
     """AdamW's moving averages as float32 arrays: "exp_avg.embed.weight" and so on."""
     return {
-        f"{moment}.{name}": optimizer.state[parameter][moment].numpy()
+        f"{moment}.{name}": array_of(optimizer.state[parameter][moment])
         for name, parameter in model.named_parameters()
         for moment in MOMENTS
     }
@@ -78,6 +79,6 @@ def restore_moments(
     """The way back from ``moments_of``, after ``step`` optimiser steps."""
     for name, parameter in model.named_parameters():
         state = optimizer.state[parameter]
-        state["step"] = torch.tensor(float(step))
+        state["step"] = torch.tensor(float(step), device=parameter.device)
         for moment in MOMENTS:
-            state[moment] = torch.from_numpy(moments[f"{moment}.{name}"].copy())
+            state[moment] = tensor_like(parameter, moments[f"{moment}.{name}"])

@@ -38,7 +38,15 @@ STATE_SCHEMA, STATE = "merino-edge.train-state/1", "state.json"
 METRICS = "metrics.jsonl"
 
 
-class RunIdentity(NamedTuple):
+class _Identity(NamedTuple):
+    architecture: Architecture
+    config: dict[str, Any]
+    corpus_sha256: str
+    tokenizer: str
+    teacher: str = ""
+
+
+class RunIdentity(_Identity):
     """What decides where a run arrives.
 
     Attributes:
@@ -46,12 +54,11 @@ class RunIdentity(NamedTuple):
         config: ``TrainConfig.bound_fields()``.
         corpus_sha256: Of the texts, in order.
         tokenizer: SHA-256 of the given file, or "bpe" if one is trained on the corpus.
+        teacher: SHA-256 over the teacher's architecture and weights, "" without one.
     """
 
-    architecture: Architecture
-    config: dict[str, Any]
-    corpus_sha256: str
-    tokenizer: str
+    __slots__ = ()
+    LATER_FIELDS = ("teacher",)  # runs from before keep their run_id
 
     @property
     def run_id(self) -> str:
@@ -68,6 +75,20 @@ class Best(NamedTuple):
     weights: str
 
 
+class Scaling(NamedTuple):
+    """Where the scaling of a float16 loss stands (torch's GradScaler).
+
+    Attributes:
+        scale: Factor of the loss.
+        growth_tracker: Good steps since it last changed.
+        n_skipped: Steps so far whose gradients overflowed; the optimiser did not see them.
+    """
+
+    scale: float
+    growth_tracker: int
+    n_skipped: int
+
+
 class RunState(NamedTuple):
     """What ``state.json`` holds.
 
@@ -76,6 +97,7 @@ class RunState(NamedTuple):
         elapsed_s: Seconds of training so far, interruptions left out.
         weights, moments: Files of this step.
         best: None before the first validation.
+        scaling: None unless the precision is float16.
     """
 
     step: int
@@ -83,6 +105,7 @@ class RunState(NamedTuple):
     weights: str
     moments: str
     best: Best | None = None
+    scaling: Scaling | None = None
 
 
 class RunFolder:
@@ -164,15 +187,15 @@ class RunFolder:
         best: Best | None,
         weights: Mapping[str, np.ndarray],
         moments: Mapping[str, np.ndarray],
+        scaling: Scaling | None = None,
     ) -> RunState:
         """Save a state; the earlier one stays until the new one is whole.
 
         Raises:
             OSError: The disk is full; the earlier state is untouched.
         """
-        state = RunState(
-            step, elapsed_s, weights_name(step), f"moments-{step:06d}.safetensors", best
-        )
+        moments_name = f"moments-{step:06d}.safetensors"
+        state = RunState(step, elapsed_s, weights_name(step), moments_name, best, scaling)
         try:
             for name, tensors in ((state.weights, weights), (state.moments, moments)):
                 write_tensors(self.file(name), tensors)
@@ -209,10 +232,11 @@ def _files_of(state: RunState) -> list[str]:
 
 
 def _first_difference(now: Any, then: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """(field, value now, value then) of the first leaf that differs."""
-    if isinstance(now, dict) and isinstance(then, dict) and set(now) == set(then):
-        for key in now:
-            found = _first_difference(now[key], then[key], f"{name}.{key}" if name else key)
+    """(field, value now, value then) of the first leaf that differs; None where it is not said."""
+    if isinstance(now, dict) and isinstance(then, dict):
+        for key in [*now, *(key for key in then if key not in now)]:
+            inner = f"{name}.{key}" if name else key
+            found = _first_difference(now.get(key), then.get(key), inner)
             if found:
                 return found
         return None

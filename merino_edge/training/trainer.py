@@ -12,44 +12,53 @@ architecture's vocabulary.
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.bundle import refuse_existing
 from merino_edge.formats.manifest import GenerationDefaults
 from merino_edge.model.checkpoint import (
     INFO,
-    TOKENIZER,
     Checkpoint,
     CheckpointInfo,
     load_checkpoint,
-    read_text,
     save_checkpoint,
 )
-from merino_edge.model.transformer import load_model
-from merino_edge.training import tokenizer as tok
+from merino_edge.model.transformer import load_model, new_model
+from merino_edge.training.arrays import weights_of
 from merino_edge.training.config import TrainConfig
-from merino_edge.training.corpus import CorpusSummary, read_documents, summarise
 from merino_edge.training.data import Batches
 from merino_edge.training.evaluate import evaluate
-from merino_edge.training.loop import (
-    TrainingLoop,
-    torch_threads,
-    weights_of,
-)
+from merino_edge.training.loop import OpenLog, TrainingLoop
+from merino_edge.training.machine import Machine, torch_threads
+from merino_edge.training.material import Source, open_material, refuse_short, source_of
+from merino_edge.training.metrics_log import Log
 from merino_edge.training.progress import OnProgress, TrainProgress
 from merino_edge.training.run_folder import Best, RunFolder, RunIdentity
-from merino_edge.training.shards import (
-    MANIFEST,
-    TokenData,
-    open_tokens,
-    sha256_of_text,
-    split_document,
-    write_tokens,
-)
+from merino_edge.training.step import Stepper
+from merino_edge.training.teacher import Teacher
+from merino_edge.training.tensorboard_log import TensorBoardLog
+from merino_edge.training.tokenizer import read_tokenizer
+from merino_edge.training.world import World, lost_process_named, world_of
 
-TOKENS = "tokens"
 RUN_ID = "run_id"  # in the checkpoint's provenance
+
+
+class Extras(NamedTuple):
+    """What few runs need.
+
+    Attributes:
+        data: A folder of tokens instead of texts.
+        teacher: A checkpoint whose logits are learnt from, too.
+        tensorboard: A folder for TensorBoard's event files.
+    """
+
+    data: str | None = None
+    teacher: str | None = None
+    tensorboard: str | None = None
+
+
+NO_EXTRAS = Extras()
 
 
 def train(
@@ -61,51 +70,46 @@ def train(
     on_progress: OnProgress = lambda progress: None,
     resume: bool = True,
     force: bool = False,
+    extras: Extras = NO_EXTRAS,
 ) -> Checkpoint:
     """Train and write a checkpoint; does nothing if ``output`` is that checkpoint already.
 
     Args:
         architecture: The decoder.
-        corpus_paths: Files, folders or patterns of text.
+        corpus_paths: Files, folders or patterns of text; empty with ``extras.data``.
         config: How to train.
         output: The checkpoint's folder; the run's own folder is ``<output>.run`` beside it.
-        tokenizer_path: A tokenizer.json, or None to train one.
+        tokenizer_path: A tokenizer.json, or None for the teacher's, or to train one.
         on_progress: Told what goes on.
         resume: Continue an interrupted run of the same kind; start one where there is none. False
             refuses to touch an unfinished run.
         force: Start again, and replace what stands at ``output``.
+        extras: Tokens, a teacher, TensorBoard.
 
     Returns:
         The checkpoint with the weights of the best validation.
+
+    Under torchrun every process calls this, with the same arguments and the same disk.
 
     Raises:
         UsageError: Something else stands at ``output``, or an unfinished run that is not this one.
         SpecError: Settings, architecture, tokenizer and corpus do not fit each other.
         FormatError: A text is not UTF-8, a file is damaged, the corpus is empty.
         StoppedError: Someone asked to stop; ``resume`` continues.
-        MerinoError: The loss is not a number any more.
+        MerinoError: The loss is not a number any more, or another process of the run is gone.
         OSError: The disk is full.
     """
     config.check_against(architecture)
-    on_progress(TrainProgress("corpus"))
-    corpus = summarise(corpus_paths)
-    given = tok.read_tokenizer(tokenizer_path, architecture.vocab_size) if tokenizer_path else None
-    identity = RunIdentity(
-        architecture,
-        config.bound_fields(),
-        corpus.sha256,
-        sha256_of_text(given) if given else "bpe",
-    )
-    folder_path = os.path.normpath(output) + ".run"
-    if not force and _is_up_to_date(output, identity):
-        on_progress(TrainProgress("up to date"))
-        return load_checkpoint(output)
-    refuse_existing(output, INFO, force)
-    folder = RunFolder.begin(folder_path, identity, resume, force)
-    job = _Job(architecture, corpus_paths, corpus, config, folder, on_progress)
-    checkpoint = job.finish(job.train(given), output, identity, force)
-    folder.finish()
-    return checkpoint
+    machine = Machine(config)
+    with world_of(machine.device) as world, lost_process_named():
+        job = _Job(architecture, corpus_paths, config, tokenizer_path, on_progress, extras)
+        folder = RunFolder(os.path.normpath(output) + ".run")
+        if not world.agree(lambda: job.begin(folder, output, resume, force)):
+            return load_checkpoint(output)
+        best = job.train(folder, machine, world)
+        return world.first(
+            lambda: job.finish(best, folder, output, force), lambda: load_checkpoint(output)
+        )
 
 
 def _is_up_to_date(output: str, identity: RunIdentity) -> bool:
@@ -117,94 +121,114 @@ def _is_up_to_date(output: str, identity: RunIdentity) -> bool:
 class _Job:
     """The steps of one run, and what they share."""
 
+    _source: Source
+    _identity: RunIdentity
+
     def __init__(
         self,
         architecture: Architecture,
         corpus_paths: Sequence[str],
-        corpus: CorpusSummary,
         config: TrainConfig,
-        folder: RunFolder,
+        tokenizer_path: str | None,
         on_progress: OnProgress,
+        extras: Extras,
     ):
-        self.architecture, self.config, self.folder = architecture, config, folder
-        self.corpus_paths, self.corpus = corpus_paths, corpus
-        self.on_progress = on_progress
+        self._architecture, self._config = architecture, config
+        self._corpus_paths, self._extras = corpus_paths, extras
+        self._on_progress = on_progress
+        self._teacher = Teacher(extras.teacher) if extras.teacher else None
+        if self._teacher and not extras.data:
+            tokenizer_path = tokenizer_path or self._teacher.tokenizer_path
+        self._tokenizer_path = tokenizer_path
 
-    def train(self, given_tokenizer: str | None) -> Best:
-        """Prepare what is missing, then train."""
-        self.tokenizer_json = self._tokenizer(given_tokenizer)
-        self.tokenizer = tok.parse_tokenizer(self.tokenizer_json, self.folder.file(TOKENIZER))
-        self.end_of_text = tok.end_of_text_id(self.tokenizer, self.folder.file(TOKENIZER))
-        self.data = self._tokens()
-        config = self.config
-        batches = Batches(self.data.train, config.batch_size, config.seq_len, config.seed)
+    def begin(self, folder: RunFolder, output: str, resume: bool, force: bool) -> bool:
+        """Settle which run this is and make its tokens; False if its result is there already."""
+        self._on_progress(TrainProgress("corpus"))
+        a, config, path = self._architecture, self._config, self._tokenizer_path
+        given = read_tokenizer(path, a.vocab_size) if path else None
+        source = source_of(a, config, self._corpus_paths, self._extras.data, given)
+        teacher = self._teacher.sha256 if self._teacher else ""
+        self._identity = RunIdentity(
+            a, config.bound_fields(), source.corpus_sha256, source.tokenizer_id, teacher
+        )
+        self._source = source
+        if not force and _is_up_to_date(output, self._identity):
+            self._on_progress(TrainProgress("up to date"))
+            return False
+        refuse_existing(output, INFO, force)
+        RunFolder.begin(folder.path, self._identity, resume, force)
+        source.make(folder, self._on_progress)
+        return True
+
+    def train(self, folder: RunFolder, machine: Machine, world: World) -> Best:
+        """Train to the last step, in every process."""
+        a, config = self._architecture, self._config
+        material = self._material = open_material(folder, self._extras.data)
+        refuse_short(material.data, config.seq_len)
+        if self._teacher:
+            self._teacher.check_against(material.tokenizer_json, a.vocab_size, config)
+            self._teacher.to(machine.device)
+        train = material.data.train
+        batches = Batches(train, config.windows_per_step, config.seq_len, config.seed)
+        stepper = Stepper(new_model(a, config.seed), config, machine, world, self._teacher)
         loop = TrainingLoop(
-            self.architecture, batches, self.data.val, config, self.folder, self.on_progress
+            stepper,
+            batches,
+            material.data.val,
+            config,
+            folder,
+            world,
+            self._on_progress,
+            self._more_logs(),
         )
         return loop.run()
 
-    def _tokenizer(self, given: str | None) -> str:
-        path = self.folder.file(TOKENIZER)
-        if os.path.isfile(path):
-            return read_text(path)
-        self.on_progress(TrainProgress("tokenizer"))
-        text = given or tok.train_bpe(self._training_texts(), self.architecture.vocab_size)
-        jsonio.write_bytes_atomic(path, text.encode("utf-8"))
-        return text
+    def _more_logs(self) -> list[OpenLog]:
+        path = self._extras.tensorboard
 
-    def _training_texts(self):
-        for document in read_documents(self.corpus_paths):
-            yield split_document(document, self.config.val_fraction)[0]
+        def events(last_step: int) -> Log:
+            return TensorBoardLog(path or "", last_step)
 
-    def _tokens(self) -> TokenData:
-        """The shards of this corpus and this tokenizer, made unless they are there."""
-        path = self.folder.file(TOKENS)
-        checksums = (self.corpus.sha256, sha256_of_text(self.tokenizer_json))
-        if os.path.isfile(os.path.join(path, MANIFEST)):
-            data = open_tokens(path)
-            if (data.manifest.corpus_sha256, data.manifest.tokenizer_sha256) == checksums:
-                return data
-        return write_tokens(
-            path,
-            read_documents(self.corpus_paths),
-            self.tokenizer,
-            self.end_of_text,
-            self.config.val_fraction,
-            checksums,
-            lambda n: self.on_progress(TrainProgress("tokens", n, self.corpus.n_documents)),
-        )
+        return [events] if path else []
 
-    def finish(self, best: Best, output: str, identity: RunIdentity, force: bool) -> Checkpoint:
+    def finish(self, best: Best, folder: RunFolder, output: str, force: bool) -> Checkpoint:
         """Measure the best weights on all of the held-out text and write the checkpoint."""
-        self.on_progress(TrainProgress("evaluate"))
-        model = load_model(self.architecture, self.folder.arrays(best.weights))
-        with torch_threads(self.config.threads):
-            found = evaluate(model, self.data.val, self.config.seq_len)
-        tokens_seen = best.step * self.config.tokens_per_step
+        self._on_progress(TrainProgress("evaluate"))
+        config, data = self._config, self._material.data
+        model = load_model(self._architecture, folder.arrays(best.weights))
+        with torch_threads(config.threads):
+            found = evaluate(model, data.val, config.seq_len)
         info = CheckpointInfo(
-            architecture=self.architecture,
+            architecture=self._architecture,
             step=best.step,
             metrics={
                 "val_loss": found.loss,
                 "val_perplexity": found.perplexity,
-                "val_bits_per_byte": found.bits_per_byte(self.data.val_tokens_per_byte),
+                "val_bits_per_byte": found.bits_per_byte(data.val_tokens_per_byte),
                 "val_tokens": float(found.n_tokens),
-                "tokens_seen": float(tokens_seen),
+                "tokens_seen": float(best.step * config.tokens_per_step),
             },
-            generation=GenerationDefaults(eos_token_ids=[self.end_of_text]),
-            provenance=self._provenance(identity),
+            generation=GenerationDefaults(eos_token_ids=[self._material.end_of_text]),
+            provenance=self._provenance(),
         )
-        return save_checkpoint(output, info, weights_of(model), self.tokenizer_json, force)
+        tokenizer_json = self._material.tokenizer_json
+        checkpoint = save_checkpoint(output, info, weights_of(model), tokenizer_json, force)
+        folder.finish()
+        return checkpoint
 
-    def _provenance(self, identity: RunIdentity) -> dict[str, str]:
-        return {
-            RUN_ID: identity.run_id,
-            "corpus_sha256": self.corpus.sha256,
-            "corpus_documents": str(self.corpus.n_documents),
-            "corpus_bytes": str(self.corpus.n_bytes),
-            "train_tokens": str(len(self.data.train)),
-            "n_steps": str(self.config.n_steps),
-            "batch_size": str(self.config.batch_size),
-            "seq_len": str(self.config.seq_len),
-            "seed": str(self.config.seed),
+    def _provenance(self) -> dict[str, str]:
+        config = self._config
+        facts = {
+            RUN_ID: self._identity.run_id,
+            **self._source.provenance(),
+            "train_tokens": str(len(self._material.data.train)),
+            "n_steps": str(config.n_steps),
+            "batch_size": str(config.batch_size),
+            "seq_len": str(config.seq_len),
+            "seed": str(config.seed),
         }
+        if config.accumulate > 1:
+            facts["accumulate"] = str(config.accumulate)
+        if self._teacher:
+            facts["teacher_sha256"] = self._teacher.sha256
+        return facts

@@ -12,8 +12,9 @@ from merino_edge.training.config import TrainConfig, learning_rate_for
         ("n_steps", 0), ("batch_size", 0), ("seq_len", 0), ("learning_rate", 0.0),
         ("learning_rate", float("nan")), ("min_lr_ratio", 1.5), ("warmup_steps", -1),
         ("weight_decay", -0.1), ("beta2", 1.0), ("grad_clip", 0.0), ("eval_every", 0),
-        ("save_every", 0), ("val_fraction", 0.0), ("precision", "float16"), ("threads", 0),
-        ("vocab_size", 0), ("seed", -1),
+        ("save_every", 0), ("val_fraction", 0.0), ("precision", "float8"), ("threads", 0),
+        ("vocab_size", 0), ("seed", -1), ("accumulate", 0), ("device", "tpu"),
+        ("distill_weight", 1.1), ("distill_temperature", 0.0),
     ],
 )  # fmt: skip
 def test_a_bad_value_is_refused_by_its_name(field, value):
