@@ -67,12 +67,14 @@ class RoundsItsInput(np.ndarray):
 @pytest.fixture
 def half_cache(monkeypatch):
     """The reference keeps keys and values in float16, as the core does with whole numbers."""
-    attend = reference._attend
+    monkeypatch.setattr(reference, "_attend", with_half_cache(reference._attend))
 
+
+def with_half_cache(attend):
     def attend_halfs(q, k, v):
         return attend(q, k.astype(np.float16).astype(q.dtype), v.astype(np.float16).astype(q.dtype))
 
-    monkeypatch.setattr(reference, "_attend", attend_halfs)
+    return attend_halfs
 
 
 def with_rounded_inputs(tensors):
