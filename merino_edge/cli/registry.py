@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS: Tuple[Command, ...] = (
     Command("search", "search", "host", "find an architecture under a budget"),
+    Command("tokenize", "tokenize", "host", "turn texts into token shards for training"),
     Command("train", "train", "host", "train an architecture on text"),
     Command("eval", "eval_model", "host", "score a checkpoint or a bundle on texts and questions"),
     Command("import", "import_model", "host", "turn other people's weights into a checkpoint"),

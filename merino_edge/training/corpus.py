@@ -1,25 +1,27 @@
-"""Text files -> documents, always in the same order.
+"""Texts -> documents, always in the same order.
 
 The one idea: a corpus is named by paths (files, folders, patterns) and read one document at a
-time, so that nothing grows with it but a set of checksums. A file is a document; text must be
-UTF-8 to the last byte; what Project Gutenberg wrote around a book is cut off; exact copies are
-left out. This module knows neither tokens nor torch.
+time, so that nothing grows with it but eight bytes a document, by which exact copies are left
+out. A text file is one document; a line of a JSONL file is one; both may be packed (.gz, .xz,
+.zst). Text must be UTF-8 to the last byte; what Project Gutenberg wrote around a book that is a
+file is cut off. This module knows neither tokens nor torch.
 """
 
 import glob
-import gzip
 import hashlib
-import lzma
 import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from merino_edge.errors import FormatError, UsageError
+from merino_edge.training.digest_set import DigestSet
+from merino_edge.training.json_lines import read_records
+from merino_edge.training.text_files import PACKINGS, read_text, with_line_feeds
 
-SUFFIXES = (".txt", ".txt.xz", ".txt.gz")  # what a folder is searched for
-_BROKEN_ARCHIVE = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
+TEXT_FIELD = "text"
+JSON_LINES = tuple(".jsonl" + packing for packing in PACKINGS)
+SUFFIXES = tuple(".txt" + packing for packing in PACKINGS) + JSON_LINES  # looked for in a folder
 
 # Today's files, and those of the 1990s ("*END*THE SMALL PRINT! ... *Ver.04.29.93*END*").
 _GUTENBERG_START = re.compile(
@@ -42,11 +44,13 @@ class Document:
         path: The file it came from.
         text: Never empty, never only white space; lines end in a line feed.
         sha256: Of the text in UTF-8.
+        line: Its line in a JSONL file; None for a file that is one document.
     """
 
     path: str
     text: str
     sha256: str
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def corpus_files(paths: Sequence[str]) -> list[str]:
     """Every file that the paths name, in their order, sorted within each path, each file once.
 
     Args:
-        paths: Files (of any name), folders (searched for .txt, .txt.xz and .txt.gz), or patterns.
+        paths: Files (.jsonl is JSONL, any other name is text), folders (searched for .txt and
+            .jsonl, packed or not), or patterns.
 
     Raises:
         UsageError: A path names nothing.
@@ -95,23 +100,67 @@ def _files_at(path: str) -> list[str]:
     return sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
 
 
-def read_documents(paths: Sequence[str]) -> Iterator[Document]:
-    """The documents of a corpus, one at a time.
+class Documents:
+    """The documents of a corpus, one at a time, and what was left out on the way.
+
+    Iterate as often as you like; each time the files are read anew.
+
+    Attributes:
+        n_copies: Documents left out because the same text came before.
+        n_blank: Documents left out because they hold white space only.
+    """
+
+    def __init__(self, paths: Sequence[str], text_field: str = TEXT_FIELD):
+        self.paths, self.text_field = list(paths), text_field
+        self.n_copies = self.n_blank = 0
+
+    def __iter__(self) -> Iterator[Document]:
+        self.n_copies = self.n_blank = 0
+        seen = DigestSet()
+        for path in corpus_files(self.paths):
+            for line, text in _texts_of(path, self.text_field):
+                digest = hashlib.sha256(_utf8(text, path, line))
+                if not text.strip():
+                    self.n_blank += 1
+                elif not seen.add(digest.digest()):
+                    self.n_copies += 1
+                else:
+                    yield Document(path, text, digest.hexdigest(), line)
+
+
+def _texts_of(path: str, text_field: str) -> Iterator[tuple[int | None, str]]:
+    if path.endswith(JSON_LINES):
+        for number, text in read_records(path, text_field):
+            yield number, with_line_feeds(text)
+    else:
+        yield None, without_gutenberg(read_text(path))
+
+
+def _utf8(text: str, path: str, line: int | None) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
+        raise FormatError(
+            f"character {error.start} is half of a surrogate pair.", path, f"line {line}"
+        ) from error
+
+
+def read_documents(paths: Sequence[str], text_field: str = TEXT_FIELD) -> Documents:
+    """The documents of a corpus, to be iterated.
+
+    Args:
+        paths: As for ``corpus_files``.
+        text_field: Of JSONL records, the field that holds the text.
 
     Raises:
-        UsageError: A path names nothing.
-        FormatError: A file is not UTF-8 (with the offset of the byte), or a damaged archive.
+        UsageError: While iterating: a path names nothing.
+        FormatError: While iterating: not UTF-8 (with the offset of the byte), a line that is no
+            record with text (with its number), or a damaged archive.
     """
-    seen: set[str] = set()
-    for path in corpus_files(paths):
-        text = without_gutenberg(read_text(path))
-        sha256 = hashlib.sha256(text.encode("utf-8")).hexdigest()
-        if text.strip() and sha256 not in seen:
-            seen.add(sha256)
-            yield Document(path, text, sha256)
+    return Documents(paths, text_field)
 
 
-def summarise(paths: Sequence[str]) -> CorpusSummary:
+def summarise(paths: Sequence[str], text_field: str = TEXT_FIELD) -> CorpusSummary:
     """Read a corpus once to learn its checksum and size.
 
     Raises:
@@ -119,7 +168,7 @@ def summarise(paths: Sequence[str]) -> CorpusSummary:
         FormatError: A file cannot be read as text, or there is no text at all.
     """
     digest, n_documents, n_bytes = hashlib.sha256(), 0, 0
-    for document in read_documents(paths):
+    for document in read_documents(paths, text_field):
         digest.update(document.sha256.encode("ascii"))
         n_documents += 1
         n_bytes += len(document.text.encode("utf-8"))
@@ -130,29 +179,6 @@ def summarise(paths: Sequence[str]) -> CorpusSummary:
             note=f"{len(corpus_files(paths))} file(s) were read, and none holds a letter.",
         )
     return CorpusSummary(digest.hexdigest(), n_documents, n_bytes)
-
-
-def read_text(path: str) -> str:
-    """A whole text file, unpacked if its name ends in .xz or .gz; line ends become line feeds.
-
-    Raises:
-        FormatError: Not UTF-8, or a damaged archive. Offsets count unpacked bytes.
-    """
-    opener = lzma.open if path.endswith(".xz") else gzip.open if path.endswith(".gz") else open
-    try:
-        with opener(path, "rb") as stream:
-            data = stream.read()
-    except _BROKEN_ARCHIVE as error:
-        raise FormatError(f"the archive is damaged: {error}.", path) from error
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise FormatError(
-            f"not UTF-8 at byte {error.start} (0x{data[error.start]:02x}).",
-            path,
-            hint=f"convert it, for example: iconv -f latin1 -t utf-8 '{path}' -o converted.txt",
-        ) from error
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def without_gutenberg(text: str) -> str:

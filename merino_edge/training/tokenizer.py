@@ -77,7 +77,7 @@ def read_tokenizer(path: str, vocab_size: int) -> str:
         UnsupportedError: A board's version could not read it.
         SpecError: It has another number of tokens; both are named.
     """
-    text = portable_json(read_text(path), path)
+    text = portable_tokenizer(path)
     found = parse_tokenizer(text, path).get_vocab_size()
     if found != vocab_size:
         raise SpecError(
@@ -86,6 +86,16 @@ def read_tokenizer(path: str, vocab_size: int) -> str:
             hint=f"add --vocab-size {found}, which gives the architecture as many rows.",
         )
     return text
+
+
+def portable_tokenizer(path: str) -> str:
+    """A tokenizer.json of any size, in the form that a board reads.
+
+    Raises:
+        FormatError: Not a tokenizer.
+        UnsupportedError: A board's version could not read it.
+    """
+    return portable_json(read_text(path), path)
 
 
 def end_of_text_id(tokenizer: Tokenizer, path: str) -> int:
@@ -99,3 +109,31 @@ def end_of_text_id(tokenizer: Tokenizer, path: str) -> int:
         if found is not None:
             return int(found)
     raise FormatError(f"no token ends a text; one of {', '.join(_ENDS)} is needed.", path)
+
+
+def bytes_of_tokens(tokenizer: Tokenizer) -> list[int]:
+    """How many bytes of text each id of a byte-level vocabulary stands for; 0 if it is no text."""
+    added = tokenizer.get_added_tokens_decoder()
+    lengths = []
+    for number in range(tokenizer.get_vocab_size()):
+        token = added.get(number)
+        if token is None:
+            # A character of the byte-level alphabet is one byte.
+            lengths.append(len(tokenizer.id_to_token(number) or ""))
+        else:
+            lengths.append(0 if token.special else len(token.content.encode("utf-8")))
+    return lengths
+
+
+def check_ids(tokenizer: Tokenizer) -> None:
+    """Refuse a vocabulary with gaps: its highest id would have no row in a model.
+
+    Raises:
+        FormatError: With both numbers.
+    """
+    size, highest = tokenizer.get_vocab_size(), max(tokenizer.get_vocab().values(), default=0)
+    if highest >= size:
+        raise FormatError(
+            f"the tokenizer's highest id is {highest}, it has {size} tokens.",
+            note="a model has a row for each token, numbered from 0 without a gap.",
+        )

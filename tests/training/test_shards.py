@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merino_edge.errors import FormatError, SpecError
-from merino_edge.training.corpus import Document, read_documents
+from merino_edge.training.corpus import Document, read_documents, summarise
 from merino_edge.training.shards import open_tokens, split_document, write_tokens
 from merino_edge.training.tokenizer import parse_tokenizer, train_bpe
 
@@ -24,7 +24,7 @@ def tokenizer(texts):
 
 def write(path, texts, tokenizer, **changes):
     return write_tokens(
-        str(path), read_documents([str(texts)]), tokenizer, 0, 0.1, ("c", "t"), **changes
+        str(path), read_documents([str(texts)]), tokenizer, 0, 0.1, (None, "t"), **changes
     )
 
 
@@ -44,20 +44,28 @@ def test_a_document_of_one_word_goes_to_one_side_by_its_checksum():
     assert split_document(Document("", "merino", "0" * 64), 0.1) == ("", "merino")
 
 
-def test_the_streams_hold_the_two_sides_of_every_document(tmp_path, texts, tokenizer):
+def test_the_training_stream_is_the_training_side_and_the_held_out_one_loses_only_overlap(
+    tmp_path, texts, tokenizer
+):
     data = write(tmp_path / "tokens", texts, tokenizer)
     sides = [split_document(d, 0.1) for d in read_documents([str(texts)])]
-    for stream, side in ((data.train, 0), (data.val, 1)):
-        decoded = tokenizer.decode(stream[:].tolist(), skip_special_tokens=False)
-        assert decoded == "".join(side_texts[side] + "<|endoftext|>" for side_texts in sides)
-    assert data.manifest.val_bytes == sum(len(val.encode()) for _, val in sides)
+    decoded = tokenizer.decode(data.train[:].tolist(), skip_special_tokens=False)
+    assert decoded == "".join(train + "<|endoftext|>" for train, _ in sides)
+    overlap = data.manifest.overlap
+    held_out = "".join(val for _, val in sides)
+    left = tokenizer.decode(data.val[:].tolist(), skip_special_tokens=False)
+    passages = left.removesuffix("<|endoftext|>").split("<|endoftext|>")
+    assert all(passage in held_out for passage in passages)
+    assert overlap.dropped_bytes > 0  # the manual says some things twice
+    assert data.manifest.val_bytes == len(held_out.encode()) - overlap.dropped_bytes
+    assert data.manifest.val_bytes == sum(len(passage.encode()) for passage in passages)
     assert data.val_tokens_per_byte == len(data.val) / data.manifest.val_bytes
 
 
 def test_small_shards_hold_the_same_stream_as_one_large(tmp_path, texts, tokenizer):
     one = write(tmp_path / "one", texts, tokenizer)
-    many = write(tmp_path / "many", texts, tokenizer, shard_tokens=1000)
-    assert len(many.manifest.train) > 10
+    many = write(tmp_path / "many", texts, tokenizer, part_bytes=4000)
+    assert len(many.manifest.train) == 5
     assert np.array_equal(one.train[:], many.train[:])
     assert np.array_equal(one.train[990:1020], many.train[990:1020])
 
@@ -77,18 +85,21 @@ def test_nothing_is_left_when_a_document_is_bad(tmp_path, texts, tokenizer):
         raise FormatError("not UTF-8")
 
     with pytest.raises(FormatError):
-        write_tokens(str(tmp_path / "tokens"), documents(), tokenizer, 0, 0.1, ("c", "t"))
+        write_tokens(str(tmp_path / "tokens"), documents(), tokenizer, 0, 0.1, (None, "t"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_corpus_with_nothing_to_hold_out_is_refused(tmp_path, tokenizer):
     with pytest.raises(SpecError, match="the val part of the corpus is empty"):
-        write_tokens(str(tmp_path / "x"), [document("merino")], tokenizer, 0, 0.1, ("c", "t"))
+        write_tokens(str(tmp_path / "x"), [document("merino")], tokenizer, 0, 0.1, (None, "t"))
 
 
 def test_the_manifest_says_what_it_is_of(tmp_path, texts, tokenizer):
     write(tmp_path / "tokens", texts, tokenizer)
     manifest = json.loads((tmp_path / "tokens" / "tokens.json").read_text())
     assert manifest["schema"] == "merino-edge.tokens/1"
-    assert (manifest["corpus_sha256"], manifest["tokenizer_sha256"]) == ("c", "t")
+    assert (manifest["corpus_sha256"], manifest["tokenizer_sha256"]) == (
+        summarise([str(texts)]).sha256,
+        "t",
+    )
     assert manifest["dtype"] == "uint16"
