@@ -52,7 +52,7 @@ def pieces_of_tokenizer(text: str) -> List[bytes]:
     names = {number: token for token, number in document["model"]["vocab"].items()}
     names.update((token["id"], token["content"]) for token in document["added_tokens"])
     silent = {token["id"] for token in document["added_tokens"] if token["special"]}
-    alphabet = _byte_of_character() if document["decoder"] else None
+    alphabet = byte_of_character() if document["decoder"] else None
     pieces = [b""] * (max(names, default=-1) + 1)
     for number, name in names.items():
         if number not in silent:
@@ -104,7 +104,7 @@ def _written(name: str, alphabet: Any) -> bytes:
     return name.encode("utf-8")
 
 
-def _byte_of_character() -> Dict[str, int]:
+def byte_of_character() -> Dict[str, int]:
     """The alphabet of byte-level BPE: printable bytes are their own Latin-1 character.
 
     The others are the characters from 256 on, in order. Source: GPT-2, ``bytes_to_unicode``.

@@ -20,7 +20,17 @@ from merino_edge.formats.architecture import Architecture
 
 PAGE_BYTES = 4096
 MAX_HEADER_BYTES = 64 << 20
-DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1}
+DTYPE_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "U8": 1,
+    "I8": 1,
+    "BOOL": 1,
+}
 
 Shape = Tuple[int, ...]
 

@@ -59,9 +59,12 @@ def test_a_damaged_file_ends_in_one_error_and_no_folder(tmp_path, capsys, damage
     assert not (tmp_path / "ck").exists()
 
 
-def test_a_folder_is_not_yet_a_model(tmp_path, capsys):
-    assert main(["import", str(tmp_path), "-o", str(tmp_path / "ck")]) == 3
-    assert "cannot be imported yet" in capsys.readouterr().err
+def test_a_folder_without_a_configuration_is_no_model(tmp_path, capsys):
+    write_gguf(tmp_path)
+    assert main(["import", str(tmp_path), "-o", str(tmp_path / "ck")]) == 8
+    error = capsys.readouterr().err
+    assert "no config.json" in error
+    assert f"merino-edge import {tmp_path / 'tiny.gguf'} -o" in error
 
 
 def test_an_existing_checkpoint_needs_force(tmp_path, capsys):

@@ -1,12 +1,18 @@
 """Turn other people's weights into a checkpoint.
 
-Reads one GGUF file of the llama family (SmolLM2 and its relatives): the weights become float32,
-the tokenizer becomes a tokenizer.json that a board can read, and the chat template becomes plain
-prefixes and suffixes. What would change the model's arithmetic and is not supported is refused by
-name; nothing is guessed, and nothing half-written is left.
+Reads a Hugging Face folder (config.json, safetensors, tokenizer.json) of the families Llama with
+SmolLM2, OPT, GPT-2 with Cerebras-GPT, and GPT-NeoX with Pythia, or one GGUF file of the llama
+family. The weights become float32, the tokenizer a tokenizer.json that a board can read, and the
+chat template plain prefixes and suffixes. What would change the model's arithmetic and is not
+supported is refused by name; nothing is guessed, no pickle is opened, and nothing half-written
+is left. With --random-weights only the shape is taken and no file of weights is needed: for
+measuring speed. Presets: opt-125m, opt-350m, pythia-70m, pythia-160m, cerebras-gpt-111m, gpt2,
+smollm2-135m.
 
 Example:
   merino-edge import SmolLM2-135M-Instruct.Q4_1.gguf -o checkpoint/
+  merino-edge import opt-350m-folder/ -o checkpoint/
+  merino-edge import pythia-70m --random-weights -o checkpoint/
   merino-edge build --target host checkpoint/ -o bundle/
 """
 
@@ -18,8 +24,21 @@ from merino_edge.cli import options, output
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("model", metavar="MODEL.gguf", help="the file to import")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a Hugging Face folder or GGUF file; with --random-weights a config.json or preset",
+    )
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="checkpoint to make")
+    parser.add_argument(
+        "--tokenizer", metavar="FILE", help="use this tokenizer.json in place of the model's own"
+    )
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="take only the shape and draw the weights from --seed; for speed, not for text",
+    )
+    options.add_seed(parser)
     options.add_force(parser)
     options.add_json(parser)
     options.add_quiet(parser)
@@ -27,10 +46,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Import, then print what was found."""
-    from merino_edge.model.importers.gguf import import_gguf
+    from merino_edge.model.importers.models import import_model
 
     progress = output.Progress("import", quiet=args.quiet)
-    report = import_gguf(args.model, args.output, args.force, progress.update)
+    report = import_model(
+        args.model,
+        args.output,
+        args.force,
+        progress.update,
+        args.tokenizer,
+        args.seed if args.random_weights else None,
+    )
     progress.done("done")
     facts = _facts(report)
     if args.json:
@@ -61,6 +87,8 @@ def _facts(report: Any) -> Dict[str, Any]:
         "tie_embeddings": a.tie_embeddings,
         "arch_id": a.arch_id,
         "storage": report.storage,
+        "weights": report.checkpoint.info.provenance.get("weights"),
+        "notes": list(report.notes),
         "chat": sorted(report.chat.format.roles) if report.chat.format else None,
         "chat_reason": report.chat.reason,
         "next": "merino-edge build --target host {} -o bundle/".format(path),
@@ -76,19 +104,20 @@ def _print_card(facts: Dict[str, Any]) -> None:
 
 def _card(facts: Dict[str, Any]) -> List[Tuple[str, str]]:
     storage = ", ".join("{} x{}".format(kind, n) for kind, n in facts["storage"].items())
+    weights = facts["weights"] or "{}; converted to float32".format(storage)
     tied = "tied to the embedding" if facts["tie_embeddings"] else "its own matrix"
     parameters = "{:,} ({})".format(facts["n_params"], output.human_count(facts["n_params"]))
     layers = "{n_layers} of d {d_model}, heads {n_head}/{n_kv_head}, ffn {d_ff}".format(**facts)
     chat = "roles {}; {}".format(", ".join(facts["chat"] or []), facts["chat_reason"])
-    return [
+    rows = [
         ("model", facts["name"]),
         ("family", facts["family"]),
         ("parameters", parameters),
         ("layers", layers),
         ("vocabulary", "{:,}, head {}".format(facts["vocab_size"], tied)),
         ("context", "{:,} tokens".format(facts["max_seq_len"])),
-        ("weights", "{}; dequantised to float32".format(storage)),
+        ("weights", weights),
         ("chat", chat if facts["chat"] else "none: {}".format(facts["chat_reason"])),
-        ("checkpoint", facts["checkpoint"]),
-        ("next", facts["next"]),
     ]
+    rows += [("note", note) for note in facts["notes"]]
+    return rows + [("checkpoint", facts["checkpoint"]), ("next", facts["next"])]

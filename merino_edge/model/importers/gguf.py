@@ -1,20 +1,17 @@
-"""From a GGUF file to a checkpoint folder, whole or not at all.
+"""A GGUF file as a source of an import: one file that holds everything.
 
-The order is the point: everything that can be refused is looked at before the weights are
-touched, from the cheapest to the dearest, and the folder appears only at the end. One tensor at
-a time is dequantised beside the growing float32 model, so the peak is little above the result.
-What the file means is the business of the modules beside this one.
+What the file means is the business of the modules beside this one: ``gguf_file`` reads it,
+``gguf_llama`` knows the family, ``gguf_tokenizer`` the tokenizer inside; ``walk`` has the order.
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from merino_edge.errors import UnsupportedError
-from merino_edge.formats.bundle import refuse_existing, sha256_of
-from merino_edge.model.checkpoint import INFO, Checkpoint, CheckpointInfo, save_checkpoint
+import numpy as np
+
+from merino_edge.formats.bundle import sha256_of
+from merino_edge.formats.manifest import GenerationDefaults
 from merino_edge.model.importers.chat_template import ChatProbe, chat_format_from_template
-from merino_edge.model.importers.gguf_file import GGUFFile, open_gguf
+from merino_edge.model.importers.gguf_file import open_gguf
 from merino_edge.model.importers.gguf_llama import (
     architecture_from_gguf,
     check_tensors,
@@ -25,98 +22,77 @@ from merino_edge.model.importers.gguf_tokenizer import (
     token_text,
     tokenizer_from_gguf,
 )
+from merino_edge.model.importers.parts import Progress, silent
+from merino_edge.model.importers.walk import ImportReport, import_source
 
 
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import found and made.
+class GGUFModel:
+    """One opened GGUF file of the llama family; a ``walk.Source``.
 
-    Attributes:
-        checkpoint: The result.
-        family: The file's word for its architecture.
-        name: The file's word for itself, or its file name.
-        storage: Storage type -> number of tensors.
-        chat: The chat format found, or why there is none.
+    Args:
+        path: The file.
+        tokenizer_json: A tokenizer to use in place of the one inside.
+
+    Raises:
+        FormatError: It is no GGUF file, or damaged.
+        UnsupportedError: Another family, or a value that changes the arithmetic.
     """
 
-    checkpoint: Checkpoint
-    family: str
-    name: str
-    storage: dict[str, int]
-    chat: ChatProbe
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, path: str, tokenizer_json: str | None = None):
+        self.file = open_gguf(path)
+        self.architecture = architecture_from_gguf(self.file)
+        self.family = str(self.file.metadata["general.architecture"])
+        self.name = str(self.file.metadata.get("general.name") or os.path.basename(path))
+        self._tokenizer_json = tokenizer_json
+
+    def check_tensors(self) -> None:
+        """Refuse tensors that are missing, misshapen or left over."""
+        check_tensors(self.file, self.architecture)
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer inside, or the one that was given."""
+        if self._tokenizer_json is not None:
+            return self._tokenizer_json
+        return tokenizer_from_gguf(self.file, self.architecture.vocab_size)
+
+    def generation(self) -> GenerationDefaults:
+        """Which tokens begin and end a text."""
+        return generation_defaults(self.file)
+
+    def chat(self) -> ChatProbe:
+        """The plain strings behind the template inside."""
+        template = self.file.get("tokenizer.chat_template", str, None)
+        if template is None:
+            return ChatProbe(None, "the file has no chat template")
+        bos, eos = token_text(self.file, "bos"), token_text(self.file, "eos")
+        adds_bos = self.generation().bos_token_id is not None
+        return chat_format_from_template(template, bos_token=bos, eos_token=eos, strip_bos=adds_bos)
+
+    def weights(self, on_progress: Progress) -> dict[str, np.ndarray]:
+        """All tensors under our names, dequantised."""
+        return weights_from_gguf(self.file, self.architecture, on_progress)
+
+    def storage(self) -> dict[str, int]:
+        """Storage type -> number of tensors."""
+        return self.file.type_counts()
+
+    def provenance(self) -> dict[str, str]:
+        """The file's name, checksum, licence and storage."""
+        storage = ", ".join(f"{name} x{n}" for name, n in self.storage().items())
+        facts = {
+            "source": os.path.basename(self.file.path),
+            "source_sha256": sha256_of(self.file.path),
+            "name": self.name,
+            "license": self.file.metadata.get("general.license"),
+            "storage": f"{storage}; dequantised to float32",
+        }
+        return {key: str(value) for key, value in facts.items() if value}
 
 
 def import_gguf(
-    path: str,
-    output: str,
-    force: bool = False,
-    on_progress: Callable[[str], None] = lambda text: None,
+    path: str, output: str, force: bool = False, on_progress: Progress = silent
 ) -> ImportReport:
-    """Turn a GGUF file into a checkpoint folder, whole or not at all.
-
-    Args:
-        path: The GGUF file.
-        output: The folder to make.
-        force: Replace an earlier checkpoint there.
-        on_progress: Called with a few words before each step.
-
-    Raises:
-        FormatError: The file is damaged, or its parts do not belong together.
-        UnsupportedError: It is something that this version cannot turn into a checkpoint.
-        UsageError: Something stands at ``output`` already.
-        OSError: The disk is full.
-    """
-    refuse_existing(output, INFO, force)
-    _refuse_folder(path)
-    file = open_gguf(path)
-    a = architecture_from_gguf(file)
-    check_tensors(file, a)
-    on_progress("tokenizer")
-    tokenizer_json = tokenizer_from_gguf(file, a.vocab_size)
-    chat = _probe_chat(file)
-    tensors = weights_from_gguf(file, a, on_progress)
-    on_progress("writing")
-    info = CheckpointInfo(
-        architecture=a,
-        generation=generation_defaults(file),
-        chat=chat.format,
-        provenance=_provenance(file),
-    )
-    checkpoint = save_checkpoint(output, info, tensors, tokenizer_json, force)
-    return ImportReport(
-        checkpoint, file.metadata["general.architecture"], _name(file), file.type_counts(), chat
-    )
-
-
-def _refuse_folder(path: str) -> None:
-    if os.path.isdir(path):
-        raise UnsupportedError(
-            f"'{path}' is a folder: Hugging Face folders cannot be imported yet.",
-            note="supported: one GGUF file of the llama family.",
-            hint="merino-edge import MODEL.gguf -o checkpoint/",
-        )
-
-
-def _probe_chat(file: GGUFFile) -> ChatProbe:
-    template = file.get("tokenizer.chat_template", str, None)
-    if template is None:
-        return ChatProbe(None, "the file has no chat template")
-    bos, eos = token_text(file, "bos"), token_text(file, "eos")
-    adds_bos = generation_defaults(file).bos_token_id is not None
-    return chat_format_from_template(template, bos_token=bos, eos_token=eos, strip_bos=adds_bos)
-
-
-def _name(file: GGUFFile) -> str:
-    return str(file.metadata.get("general.name") or os.path.basename(file.path))
-
-
-def _provenance(file: GGUFFile) -> dict[str, str]:
-    storage = ", ".join(f"{name} x{n}" for name, n in file.type_counts().items())
-    facts = {
-        "source": os.path.basename(file.path),
-        "source_sha256": sha256_of(file.path),
-        "name": _name(file),
-        "license": file.metadata.get("general.license"),
-        "storage": f"{storage}; dequantised to float32",
-    }
-    return {key: str(value) for key, value in facts.items() if value}
+    """Turn a GGUF file into a checkpoint folder; see ``walk.import_source``."""
+    return import_source(lambda: GGUFModel(path), output, force, on_progress)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from merino_edge.errors import FormatError, MissingDependencyError, UnsupportedError
+from merino_edge.model.importers.parts import refuse_not_finite
 
 VERSIONS = (2, 3)
 MAX_ITEMS = 1 << 24  # of one array, of metadata pairs, of tensors: far above any real model
@@ -90,9 +91,7 @@ class GGUFFile:
                 f"{self.path}: '{name}' is stored as {tensor.type_name}, "
                 "which the gguf package cannot dequantise."
             ) from error
-        if not np.isfinite(values).all():
-            raise FormatError("the tensor holds a NaN or an infinity.", self.path, name)
-        return values
+        return refuse_not_finite(values, self.path, name)
 
 
 def import_gguf_package() -> Any:
@@ -122,6 +121,8 @@ def open_gguf(path: str) -> GGUFFile:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise FormatError("the file does not exist.", path) from error
+    except IsADirectoryError as error:
+        raise FormatError("a file was expected here.", path) from error
     except ValueError as error:
         raise FormatError("the file is empty.", path) from error
     cursor = _Cursor(data, path)

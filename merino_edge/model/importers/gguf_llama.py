@@ -14,7 +14,6 @@ Arrays only; torch is not needed.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from merino_edge.errors import FormatError, SpecError, UnsupportedError
 from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.formats.weights import weight_shapes
 from merino_edge.model.importers.gguf_file import GGUFFile
+from merino_edge.model.importers.parts import Part, Plan, Progress, check_parts, gather, silent
 
 FAMILIES = ("llama",)
 _USED = (
@@ -29,20 +29,6 @@ _USED = (
     "attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon",
     "rope.freq_base", "vocab_size",
 )  # fmt: skip
-
-
-class Part(NamedTuple):
-    """A tensor of the file that fills some rows of one of ours.
-
-    Attributes:
-        name: In the file.
-        n_rows: How many rows; 0 for a vector.
-        n_head: Heads whose rotary order must change; 0 for none.
-    """
-
-    name: str
-    n_rows: int
-    n_head: int = 0
 
 
 def architecture_from_gguf(file: GGUFFile) -> Architecture:
@@ -140,35 +126,37 @@ def _refuse_unknown_keys(file: GGUFFile, key: str, head_dim: int) -> None:
         )
 
 
-def tensor_plan(a: Architecture) -> dict[str, tuple[Part, ...]]:
+def tensor_plan(a: Architecture) -> Plan:
     """Our name -> the tensors of the file that are stacked into it, in order."""
-    plan: dict[str, tuple[Part, ...]] = {"embed.weight": (Part("token_embd.weight", a.vocab_size),)}
+    width = a.blocks[0].d_model
+    plan: Plan = {"embed.weight": (Part("token_embd.weight", (a.vocab_size, width)),)}
     for b, block in enumerate(a.blocks):
         ours, theirs = f"blocks.{b}.", f"blk.{b}."
         kv_rows = block.n_kv_head * block.head_dim
+        up = (block.d_ff, width)
         plan[ours + "attn.qkv.weight"] = (
-            Part(theirs + "attn_q.weight", block.n_head * block.head_dim, block.n_head),
-            Part(theirs + "attn_k.weight", kv_rows, block.n_kv_head),
-            Part(theirs + "attn_v.weight", kv_rows),
+            Part(theirs + "attn_q.weight", (width, width), _halves(block.n_head)),
+            Part(theirs + "attn_k.weight", (kv_rows, width), _halves(block.n_kv_head)),
+            Part(theirs + "attn_v.weight", (kv_rows, width)),
         )
-        plan[ours + "attn.out.weight"] = (Part(theirs + "attn_output.weight", block.d_model),)
+        plan[ours + "attn.out.weight"] = (Part(theirs + "attn_output.weight", (width, width)),)
         plan[ours + "ffn.up.weight"] = (
-            Part(theirs + "ffn_gate.weight", block.d_ff),
-            Part(theirs + "ffn_up.weight", block.d_ff),
+            Part(theirs + "ffn_gate.weight", up),
+            Part(theirs + "ffn_up.weight", up),
         )
-        plan[ours + "ffn.down.weight"] = (Part(theirs + "ffn_down.weight", block.d_model),)
-        plan[ours + "norms.0.attn.weight"] = (Part(theirs + "attn_norm.weight", 0),)
-        plan[ours + "norms.0.ffn.weight"] = (Part(theirs + "ffn_norm.weight", 0),)
-    plan["final_norm.weight"] = (Part("output_norm.weight", 0),)
+        plan[ours + "ffn.down.weight"] = (Part(theirs + "ffn_down.weight", (width, block.d_ff)),)
+        plan[ours + "norms.0.attn.weight"] = (Part(theirs + "attn_norm.weight", (width,)),)
+        plan[ours + "norms.0.ffn.weight"] = (Part(theirs + "ffn_norm.weight", (width,)),)
+    plan["final_norm.weight"] = (Part("output_norm.weight", (width,)),)
     if not a.tie_embeddings:
-        plan["head.weight"] = (Part("output.weight", a.vocab_size),)
+        plan["head.weight"] = (Part("output.weight", (a.vocab_size, width)),)
     return plan
 
 
 def weights_from_gguf(
-    file: GGUFFile, a: Architecture, on_progress: Callable[[str], None] = lambda text: None
+    file: GGUFFile, a: Architecture, on_progress: Progress = silent
 ) -> dict[str, np.ndarray]:
-    """All weights under our names, float32; one file tensor at a time is held beside them.
+    """All weights under our names, float32.
 
     Args:
         file: A file that ``check_tensors`` has passed.
@@ -180,20 +168,18 @@ def weights_from_gguf(
         UnsupportedError: A storage type that cannot be turned into float32.
     """
     shapes = weight_shapes(a)
-    weights, done = {}, 0
-    for ours, parts in tensor_plan(a).items():
-        target = np.empty(shapes[ours], np.float32)
-        row = 0
-        for part in parts:
-            done += 1
-            on_progress(f"dequantising {done}/{len(file.tensors)}: {part.name}")
-            values = file.dequantized(part.name)
-            if part.n_head:
-                values = halves_from_neighbours(values, part.n_head)
-            target[row : row + len(values)] = values
-            row += len(values)
-        weights[ours] = target
-    return weights
+    return gather(tensor_plan(a), shapes, file.dequantized, "dequantising", on_progress)
+
+
+def check_tensors(file: GGUFFile, a: Architecture) -> None:
+    """The file holds exactly the tensors that its metadata announces; see ``check_parts``."""
+    found = {name: tensor.shape for name, tensor in file.tensors.items()}
+    note = "biases, experts and rope factors are not supported for this family."
+    check_parts(tensor_plan(a), found, file.path, "the metadata", "llama", note)
+
+
+def _halves(n_head: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda rows: halves_from_neighbours(rows, n_head)
 
 
 def halves_from_neighbours(rows: np.ndarray, n_head: int) -> np.ndarray:
@@ -206,31 +192,3 @@ def halves_from_neighbours(rows: np.ndarray, n_head: int) -> np.ndarray:
     n_rows, width = rows.shape
     pairs = rows.reshape(n_head, n_rows // n_head // 2, 2, width)
     return pairs.swapaxes(1, 2).reshape(n_rows, width)
-
-
-def check_tensors(file: GGUFFile, a: Architecture) -> None:
-    """The file holds exactly the tensors that its metadata announces.
-
-    Raises:
-        FormatError: A tensor is missing or has another shape; named in the file's own words.
-        UnsupportedError: A tensor that we do not know: a bias, experts, rope factors.
-    """
-    shapes = weight_shapes(a)
-    known = set()
-    for ours, parts in tensor_plan(a).items():
-        for part in parts:
-            known.add(part.name)
-            if part.name not in file.tensors:
-                raise FormatError("the file has no such tensor.", file.path, part.name)
-            expected = (part.n_rows, *shapes[ours][1:]) if part.n_rows else shapes[ours]
-            found = file.tensors[part.name].shape
-            if found != expected:
-                raise FormatError(
-                    f"shape is {found}, the metadata says {expected}.", file.path, part.name
-                )
-    for name in file.tensors:
-        if name not in known:
-            raise UnsupportedError(
-                f"{file.path}: the tensor '{name}' has no place in a plain llama decoder.",
-                note="biases, experts and rope factors are not supported for this family.",
-            )
