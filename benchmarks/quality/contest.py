@@ -1,0 +1,262 @@
+"""Train the contestants on the same tokens by the same recipe, and judge them by the same texts.
+
+The one idea: everything but the architecture is equal (tokens, their order, steps, tokenizer,
+optimiser), and the peak of the learning rate, which does not suit all alike, is tried for each on a
+shorter run. Every training is a call of ``merino-edge train``, every score one of ``merino-edge
+eval``, so whoever repeats a line by hand gets its figures. A finished training is a line in
+WORK/runs.jsonl and is not repeated: stop the script at any time, and call it again.
+
+It does not know how long is enough: what a few million tokens show may turn with more of them.
+
+Example:
+  merino-edge tokenize --corpus texts/ --vocab-size 4096 -o tokens/
+  python benchmarks/quality/contest.py --data tokens/ --texts data/ --work work/ --tokens 30M
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+
+from contestants import SCHEMA as CONTESTANTS_SCHEMA  # noqa: E402
+from contestants import Contestant, Contestants  # noqa: E402
+from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+
+from merino_edge.cli.options import count, positive_int  # noqa: E402
+from merino_edge.cli.output import Progress, human_count, table  # noqa: E402
+from merino_edge.errors import FormatError, MerinoError  # noqa: E402
+from merino_edge.formats import jsonio  # noqa: E402
+from merino_edge.formats.architecture import write_architecture  # noqa: E402
+from merino_edge.training.config import TrainConfig, learning_rate_for  # noqa: E402
+
+SCHEMA = "merino-edge.contest/1"
+FACTORS = (0.5, 1.0, 2.0)  # x the rate that the trainer takes by width
+TEXTS = ("wikitext2", "ptb")
+
+
+class Run(NamedTuple):
+    """One training.
+
+    Attributes:
+        contestant: Its name.
+        seed: Of the first weights and of the order of windows.
+        n_tokens: That it was trained on.
+        learning_rate: Its peak.
+        val_loss: Nats per token of the corpus's held-out part.
+        val_bits_per_byte: The same, for any vocabulary.
+        train_s: Seconds, on a machine that did other things as well.
+        scores: Text -> metric -> value, of ``merino-edge eval``; empty for a trial of a rate.
+    """
+
+    contestant: str
+    seed: int
+    n_tokens: int
+    learning_rate: float
+    val_loss: float
+    val_bits_per_byte: float
+    train_s: float
+    scores: dict[str, dict[str, float]]
+
+
+class Report(NamedTuple):
+    """All trainings.
+
+    Attributes:
+        provenance: Date, machine, versions.
+        settings: The options that decide the outcome.
+        runs: Trials of rates first.
+    """
+
+    provenance: Provenance
+    settings: dict[str, Any]
+    runs: list[Run]
+
+
+class Job(NamedTuple):
+    """A training to be done."""
+
+    contestant: Contestant
+    seed: int
+    n_tokens: int
+    learning_rate: float
+    scored: bool
+
+
+def main() -> None:
+    """Train, score, save, print."""
+    parser = new_parser(__doc__, "contest.json")
+    parser.add_argument("--contestants", default=str(HERE / "contestants.json"), metavar="FILE")
+    parser.add_argument("--data", required=True, metavar="TOKENS", help="of merino-edge tokenize")
+    parser.add_argument("--texts", required=True, metavar="DIR", help="for merino-edge eval --data")
+    parser.add_argument("--work", required=True, metavar="DIR", help="checkpoints and runs.jsonl")
+    parser.add_argument("--tokens", type=count, default=30_000_000, metavar="N", help="(30M)")
+    parser.add_argument("--trial-tokens", type=count, default=1_000_000, metavar="N", help="(1M)")
+    parser.add_argument("--seeds", type=positive_int, default=1, metavar="N", help="(1)")
+    parser.add_argument("--workers", type=positive_int, default=2, help="trainings at once (2)")
+    parser.add_argument("--precision", default="bfloat16", help="(bfloat16)")
+    run_script(parser, SCHEMA, make, markdown)
+
+
+def make(options: argparse.Namespace) -> Report:
+    """The report for the options of the command line."""
+    begun = provenance(("torch", "tokenizers", "numpy"))
+    who: Contestants = jsonio.read_record(options.contestants, CONTESTANTS_SCHEMA, Contestants)
+    contest = Contest(options)
+    trials = [
+        Job(c, 0, options.trial_tokens, round(factor * learning_rate_of(c), 6), False)
+        for c in who.contestants
+        for factor in FACTORS
+    ]
+    contest.carry_out(trials)
+    contest.carry_out(
+        Job(c, seed, options.tokens, contest.best_rate(c, options.trial_tokens), True)
+        for seed in range(options.seeds)
+        for c in who.contestants
+    )
+    names = ("tokens", "trial_tokens", "seeds", "precision")
+    return Report(begun, {name: getattr(options, name) for name in names}, contest.runs())
+
+
+def learning_rate_of(contestant: Contestant) -> float:
+    """What the trainer would take."""
+    return learning_rate_for(max(block.d_model for block in contestant.architecture.blocks))
+
+
+class Contest:
+    """The trainings of one folder of work."""
+
+    def __init__(self, options: argparse.Namespace):
+        self._options = options
+        self._work = Path(options.work)
+        self._work.mkdir(parents=True, exist_ok=True)
+        self._lines = self._work / "runs.jsonl"
+        self._lock = threading.Lock()
+        self._progress = Progress("contest", plain_every_s=30)
+
+    def runs(self) -> list[Run]:
+        """Every training that is done."""
+        if not self._lines.exists():
+            return []
+        return [Run(**json.loads(line)) for line in self._lines.read_text().splitlines()]
+
+    def best_rate(self, contestant: Contestant, n_tokens: int) -> float:
+        """The rate whose trial ended lowest."""
+        trials = [
+            run
+            for run in self.runs()
+            if run.contestant == contestant.name and run.n_tokens == n_tokens and not run.scores
+        ]
+        return min(trials, key=lambda run: run.val_loss).learning_rate
+
+    def carry_out(self, jobs: Any) -> None:
+        """Do what is missing, several at once."""
+        done = {run[:4] for run in self.runs()}
+        missing = [job for job in jobs if _key(job) not in done]
+        with ThreadPoolExecutor(self._options.workers) as pool:
+            for run in pool.map(self._train, missing):
+                told = f"{run.contestant}, seed {run.seed}, {human_count(run.n_tokens)} tokens"
+                self._progress.done(f"{told}, rate {run.learning_rate}: {run.val_loss:.4f}")
+
+    def _train(self, job: Job) -> Run:
+        name = job.contestant.name.replace(" ", "-").replace(",", "")
+        folder = self._work / f"{name}-{job.seed}-{job.n_tokens}-{job.learning_rate}"
+        architecture = self._work / f"{name}.json"
+        write_architecture(str(architecture), job.contestant.architecture)
+        facts = command("train", str(architecture), *self._settings(job), "-o", str(folder))
+        scores = self._scores(folder) if job.scored else {}
+        run = Run(
+            job.contestant.name,
+            job.seed,
+            job.n_tokens,
+            job.learning_rate,
+            facts["val_loss"],
+            facts["val_bits_per_byte"],
+            _seconds(folder),
+            scores,
+        )
+        with self._lock, self._lines.open("a") as stream:
+            stream.write(json.dumps(run._asdict()) + "\n")
+        return run
+
+    def _scores(self, checkpoint: Path) -> dict[str, dict[str, float]]:
+        texts = ("--tasks", ",".join(TEXTS), "--data", self._options.texts, "--threads", "1")
+        found = command("eval", str(checkpoint), *texts)
+        return {
+            task["name"]: {name: each["value"] for name, each in task["metrics"].items()}
+            for task in found["tasks"]
+        }
+
+    def _settings(self, job: Job) -> Iterator[str]:
+        config = TrainConfig.for_model(job.contestant.architecture)
+        n_steps = job.n_tokens // config.tokens_per_step
+        values = {
+            "--data": self._options.data,
+            "--steps": n_steps,
+            "--warmup-steps": max(10, n_steps // 50),
+            "--learning-rate": job.learning_rate,
+            "--seed": job.seed,
+            "--precision": self._options.precision,
+            "--threads": 1,
+            "--eval-every": max(100, n_steps // 10),
+            "--save-every": max(100, n_steps // 20),
+        }
+        for name, value in values.items():
+            yield from (name, str(value))
+        yield "--resume"
+
+
+def command(*words: str) -> dict[str, Any]:
+    """What a command of ours answers in JSON.
+
+    Raises:
+        MerinoError: It failed; in its own words.
+    """
+    argv = [sys.executable, "-m", "merino_edge", *words, "--json", "--quiet"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise MerinoError(f"merino-edge {words[0]} ended with {done.returncode}: {done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _key(job: Job) -> tuple[str, int, int, float]:
+    return job.contestant.name, job.seed, job.n_tokens, job.learning_rate
+
+
+def _seconds(folder: Path) -> float:
+    """Of a training, interruptions left out."""
+    path = Path(f"{folder}.run") / "metrics.jsonl"
+    if not path.exists():
+        raise FormatError("a training left no metrics.", str(path))
+    return float(json.loads(path.read_text().splitlines()[-1])["elapsed_s"])
+
+
+def markdown(report: Report) -> str:
+    """One row a contestant and seed."""
+    head = ("", "seed", "tokens", "rate", "bits per byte: held out", *TEXTS)
+    words = [f"perplexity of a word: {text}" for text in TEXTS]
+    return table((*head, *words), [_row(run) for run in report.runs if run.scores])
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    return (
+        run.contestant,
+        str(run.seed),
+        human_count(run.n_tokens),
+        str(run.learning_rate),
+        f"{run.val_bits_per_byte:.4f}",
+        *(f"{run.scores[text]['bits_per_byte']:.4f}" for text in TEXTS),
+        *(f"{run.scores[text]['word_perplexity_eos']:.1f}" for text in TEXTS),
+    )
+
+
+if __name__ == "__main__":
+    main()
