@@ -32,7 +32,7 @@ from merino_edge.search.result import SearchResult  # noqa: E402
 from merino_edge.search.run import run_search  # noqa: E402
 
 SCHEMA = "merino-edge.contestants/1"
-BUDGET = Budget(max_params=3.1e6, max_flops=14e9)  # FLOPs of 1024 tokens, body only
+BUDGET = Budget(max_params=3_100_000, max_flops=14_000_000_000)  # FLOPs of 1024 tokens, body only
 SPACE = SearchSpace(
     name="contest",
     n_blocks=4,
