@@ -9,9 +9,11 @@ import pytest
 pytest.importorskip("gguf")
 
 from tiny_gguf import TEMPLATE, write_gguf
+from tiny_hf import FAMILIES, random_model, save_hf_folder
 
 from merino_edge.cli.main import main
 from merino_edge.model.checkpoint import load_checkpoint
+from merino_edge.model.importers.presets import PRESETS
 
 
 def test_the_card_says_what_was_found_and_what_to_type_next(tmp_path, capsys):
@@ -65,6 +67,42 @@ def test_a_folder_without_a_configuration_is_no_model(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "no config.json" in error
     assert f"merino-edge import {tmp_path / 'tiny.gguf'} -o" in error
+
+
+@pytest.mark.torch
+def test_a_hugging_face_folder_gives_the_same_card(tmp_path, capsys):
+    folder = save_hf_folder(tmp_path / "hf", random_model("opt-350m"))
+    assert main(["import", folder, "-o", str(tmp_path / "ck")]) == 0
+    shown = capsys.readouterr().out
+    for words in (
+        "family      opt",
+        "3 of d 48, heads 4/4, ffn 96",
+        "F32 x52; converted to float32",
+        "note        the first two of its 66 rows of positions",
+        "no chat template",
+    ):
+        assert words in shown
+
+
+@pytest.mark.torch
+def test_random_weights_need_a_configuration_only_and_say_what_they_are(tmp_path, capsys):
+    kind, fields = FAMILIES["smollm2"]
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"model_type": kind, **fields}))
+    out = str(tmp_path / "ck")
+    assert main(["import", str(config), "--random-weights", "--seed", "5", "-o", out]) == 0
+    assert "random, seed 5: for speed, not for text" in capsys.readouterr().out
+    assert main(["import", "gpt2", "-o", out, "--force"]) == 2
+    assert "--random-weights" in capsys.readouterr().err
+
+
+def test_help_lists_every_preset_and_family(capsys):
+    assert main(["import", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in PRESETS:
+        assert name in shown
+    for family in ("Llama", "OPT", "GPT-2", "GPT-NeoX"):
+        assert family in shown
 
 
 def test_an_existing_checkpoint_needs_force(tmp_path, capsys):

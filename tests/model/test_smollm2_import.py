@@ -11,6 +11,7 @@ x86 CPU: 27.614. (With longer windows the same tokens are easier: 21.19 at 1,024
 
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from real_model import peak_bytes, smollm2_path
 from tiny_gguf import twin_logits
 
 from merino_edge.model.importers.gguf import import_gguf
+from merino_edge.model.importers.models import import_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 N_TOKENS, WINDOW = 4096, 512
@@ -96,6 +98,59 @@ def test_perplexity_on_wikitext2(model, tokenizer, shared_data):
             total -= log_p.gather(1, window[1:, None]).sum().item()
     perplexity = math.exp(total / (N_TOKENS - N_TOKENS // WINDOW))
     assert perplexity == pytest.approx(27.614, rel=2e-4)
+
+
+def test_the_same_weights_as_a_hugging_face_folder_come_back_to_the_bit(
+    report, model, tokenizer, tmp_path
+):
+    """transformers loads what the GGUF held, agrees, writes its folder, and we read that."""
+    import torch
+    from tiny_hf import transformers_library
+
+    transformers = transformers_library()
+    folder = tmp_path / "hf"
+    theirs = transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
+            num_key_value_heads=3, vocab_size=49152, max_position_embeddings=8192,
+            rms_norm_eps=1e-5, rope_theta=100000.0, tie_word_embeddings=True,
+            bos_token_id=1, eos_token_id=2,
+        )
+    ).eval()  # fmt: skip
+    named = smollm2_as_llama(report.checkpoint.tensors())
+    missing, unexpected = theirs.load_state_dict(named, strict=False)
+    assert (missing, unexpected) == (["lm_head.weight"], [])  # it is the embedding
+    theirs.save_pretrained(str(folder))
+    shutil.copy(report.checkpoint.tokenizer_path, str(folder / "tokenizer.json"))
+
+    again = import_model(str(folder), str(tmp_path / "again")).checkpoint
+    assert again.architecture == report.checkpoint.architecture
+    for name, tensor in report.checkpoint.tensors().items():
+        np.testing.assert_array_equal(again.tensors()[name], tensor)
+    ids = torch.tensor([tokenizer.encode("The capital of France is Paris, and").ids])
+    with torch.no_grad():
+        # The same float32 weights, other kernels, over 30 layers; the logits reach about 30.
+        torch.testing.assert_close(theirs(ids).logits, model(ids), rtol=0, atol=1e-3)
+
+
+def smollm2_as_llama(tensors):
+    """Our names -> Hugging Face's; the order of rotary pairs is the same."""
+    import torch
+
+    named = {"model.embed_tokens.weight": "embed.weight", "model.norm.weight": "final_norm.weight"}
+    parts = {"self_attn.o_proj": "attn.out", "mlp.down_proj": "ffn.down"}
+    parts.update({"input_layernorm": "norms.0.attn", "post_attention_layernorm": "norms.0.ffn"})
+    found = {theirs: torch.from_numpy(tensors[ours].copy()) for theirs, ours in named.items()}
+    for b in range(30):
+        ours, theirs = f"blocks.{b}.", f"model.layers.{b}."
+        qkv = torch.from_numpy(tensors[ours + "attn.qkv.weight"].copy()).split((576, 192, 192))
+        up = torch.from_numpy(tensors[ours + "ffn.up.weight"].copy()).chunk(2)
+        found.update({f"{theirs}self_attn.{k}_proj.weight": v for k, v in zip("qkv", qkv)})
+        found.update({f"{theirs}mlp.{k}_proj.weight": v for k, v in zip(("gate", "up"), up)})
+        for their_part, our_part in parts.items():
+            values = torch.from_numpy(tensors[f"{ours}{our_part}.weight"].copy())
+            found[f"{theirs}{their_part}.weight"] = values
+    return found
 
 
 def test_memory_stays_below_twice_the_model(tmp_path):
