@@ -38,7 +38,7 @@ from merino_edge.formats.architecture import write_architecture  # noqa: E402
 from merino_edge.training.config import TrainConfig, learning_rate_for  # noqa: E402
 
 SCHEMA = "merino-edge.contest/1"
-FACTORS = (0.5, 1.0, 2.0)  # x the rate that the trainer takes by width
+FACTORS = "0.5,1,2"  # x the rate that the trainer takes by width
 TEXTS = ("wikitext2", "ptb")
 
 
@@ -99,6 +99,12 @@ def main() -> None:
     parser.add_argument("--work", required=True, metavar="DIR", help="checkpoints and runs.jsonl")
     parser.add_argument("--tokens", type=count, default=30_000_000, metavar="N", help="(30M)")
     parser.add_argument("--trial-tokens", type=count, default=1_000_000, metavar="N", help="(1M)")
+    parser.add_argument(
+        "--factors",
+        default=FACTORS,
+        metavar="X,X",
+        help=f"rates to try, x the trainer's own; of one alone nothing is tried ({FACTORS})",
+    )
     parser.add_argument("--seeds", type=positive_int, default=1, metavar="N", help="(1)")
     parser.add_argument("--workers", type=positive_int, default=2, help="trainings at once (2)")
     parser.add_argument("--precision", default="bfloat16", help="(bfloat16)")
@@ -110,28 +116,27 @@ def make(options: argparse.Namespace) -> Report:
     begun = provenance(("torch", "tokenizers", "numpy"))
     who: Contestants = jsonio.read_record(options.contestants, CONTESTANTS_SCHEMA, Contestants)
     contest = Contest(options)
-    trials = [
-        Job(c, 0, options.trial_tokens, round(factor * learning_rate_of(c), 6), False)
-        for c in who.contestants
-        for factor in FACTORS
-    ]
-    contest.carry_out(trials)
+    if len(contest.factors) > 1:
+        contest.carry_out(
+            Job(c, 0, options.trial_tokens, rate, False)
+            for c in who.contestants
+            for rate in contest.rates(c)
+        )
     contest.carry_out(
         Job(c, seed, options.tokens, contest.best_rate(c, options.trial_tokens), True)
         for seed in range(options.seeds)
         for c in who.contestants
     )
-    names = ("tokens", "trial_tokens", "seeds", "precision")
+    names = ("tokens", "trial_tokens", "factors", "seeds", "precision")
     return Report(begun, {name: getattr(options, name) for name in names}, contest.runs())
 
 
-def learning_rate_of(contestant: Contestant) -> float:
-    """What the trainer would take."""
-    return learning_rate_for(max(block.d_model for block in contestant.architecture.blocks))
-
-
 class Contest:
-    """The trainings of one folder of work."""
+    """The trainings of one folder of work.
+
+    Attributes:
+        factors: Of the rates that are tried.
+    """
 
     def __init__(self, options: argparse.Namespace):
         self._options = options
@@ -139,6 +144,7 @@ class Contest:
         self._work.mkdir(parents=True, exist_ok=True)
         self._lines = self._work / "runs.jsonl"
         self._lock = threading.Lock()
+        self.factors = [float(word) for word in options.factors.split(",")]
         self._progress = Progress("contest", plain_every_s=30)
 
     def runs(self) -> list[Run]:
@@ -147,14 +153,22 @@ class Contest:
             return []
         return [Run(**json.loads(line)) for line in self._lines.read_text().splitlines()]
 
+    def rates(self, contestant: Contestant) -> list[float]:
+        """The rates to try: factors of what the trainer takes by width."""
+        usual = learning_rate_for(max(b.d_model for b in contestant.architecture.blocks))
+        return [round(factor * usual, 6) for factor in self.factors]
+
     def best_rate(self, contestant: Contestant, n_tokens: int) -> float:
         """The rate whose trial ended lowest."""
-        trials = [
-            run
+        rates = self.rates(contestant)
+        if len(rates) == 1:
+            return rates[0]
+        trials = {
+            run.learning_rate: run.val_loss
             for run in self.runs()
-            if run.contestant == contestant.name and run.n_tokens == n_tokens and not run.scores
-        ]
-        return min(trials, key=lambda run: run.val_loss).learning_rate
+            if (run.contestant, run.n_tokens) == (contestant.name, n_tokens) and not run.scores
+        }
+        return min(rates, key=lambda rate: trials[rate])
 
     def carry_out(self, jobs: Any) -> None:
         """Do what is missing, several at once."""
