@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 from doubles import llama_architecture, tiny_architecture
+from model_families import FAMILIES as KNOWN
+from model_families import MIXTURES
 from repository import ROOT
 
 from merino_edge.core.counting import n_params
@@ -29,7 +31,10 @@ FAMILIES = {
     "merino": tiny_architecture(),
     "llama": llama_architecture(),
     "untied": tiny_architecture(tie_embeddings=False, activation="relu"),
-    "neox": tiny_architecture(position="rope", activation="gelu_tanh"),
+    "rope": tiny_architecture(position="rope", activation="gelu_tanh"),
+    "opt-350m": KNOWN["opt-350m"],
+    "pythia": KNOWN["pythia"],
+    **MIXTURES,
 }
 TARGETS = ("nano", "orin-nano", "rtx")
 
