@@ -20,7 +20,7 @@ from merino_edge.errors import MerinoError, StoppedError
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.data import Batches
 from merino_edge.training.evaluate import Tokens, evaluate
-from merino_edge.training.machine import torch_threads
+from merino_edge.training.machine import expected_remarks, torch_threads
 from merino_edge.training.metrics_log import Log, MetricsLog
 from merino_edge.training.optim import learning_rate_at
 from merino_edge.training.progress import OnProgress, Pace, TrainProgress
@@ -94,7 +94,8 @@ class TrainingLoop:
             MerinoError: The loss is not a number; the last good state is kept.
             OSError: The disk is full; the last state is untouched.
         """
-        with torch_threads(self._config.threads), self._logs() as logs, stop_wish() as wish:
+        threads = torch_threads(self._config.threads)
+        with threads, expected_remarks(), self._logs() as logs, stop_wish() as wish:
             self._pace.start()
             while self.step < self._config.n_steps:
                 self._advance(logs)

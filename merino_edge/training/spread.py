@@ -12,6 +12,7 @@ from typing import cast
 from torch import nn
 
 from merino_edge.errors import UnsupportedError, UsageError
+from merino_edge.model.transformer import SharedBlock
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.machine import Machine, compiled
 from merino_edge.training.world import World
@@ -63,6 +64,8 @@ def _shard(model: nn.Module, machine: Machine, world: World) -> None:
             hint="train without --shard, or install a newer torch.",
         ) from error
     mesh = init_device_mesh(machine.device.type, (world.size,))
-    for block in cast(Iterable[nn.Module], model.blocks):
-        fully_shard(block, mesh=mesh)
+    # A block's joint is called from outside it, so a block is no unit of its own.
+    for block in cast(Iterable[SharedBlock], model.blocks):
+        fully_shard(block.attn, mesh=mesh)
+        fully_shard(block.ffn, mesh=mesh)
     fully_shard(model, mesh=mesh)
