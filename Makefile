@@ -34,7 +34,7 @@ setup: .venv/.stamp $(LIBRARY) ## Make .venv with all that the workstation needs
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and "a workstation needs Python 3.10 or later; this is %d.%d. Say which: make setup PYTHON=..." % v[:2])'
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install $(TORCH)
-	$(PY) -m pip install -e '.[host,demo,dev,bench]'
+	$(PY) -m pip install -e '.[host,train,eval,demo,dev,bench]'
 	@touch $@
 
 # The install made it once; this makes it again when its sources change. Without a compiler there is

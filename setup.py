@@ -129,11 +129,15 @@ setup(
             'tomli; python_version < "3.11"',  # later ones have tomllib
         ]
         + ONNXRUNTIME,
+        # Training: packed corpora (.zst), and curves to look at.
+        "train": ["zstandard>=0.20", "tensorboard>=2.12"],
+        # Scores of questions: the tasks of lm-evaluation-harness.
+        "eval": ["lm-eval>=0.4.9"],
         # The plays that `make demo` trains on come from a package whose own requirements are
         # obsolete, so the Makefile installs it with --no-deps and it cannot stand here.
         "demo": [],
-        # The scripts under benchmarks/ that judge and draw.
-        "bench": ["matplotlib>=3.8"],
+        # The scripts under benchmarks/ that judge and draw, and the trainer beside ours.
+        "bench": ["matplotlib>=3.8", "transformers>=4.50", "accelerate>=1.0"],
         "wheels": WHEELS,
         "dev": [
             "pytest>=8",
@@ -144,6 +148,7 @@ setup(
             "import-linter>=2.1",
             "vermin",
             "codespell",
+            "transformers>=4.50",  # whose models the imported ones must equal
             # NVIDIA's parser and builder, which need no GPU.
             "tensorrt-rtx-cu12-libs==1.7.1.116" + LINUX_X86,
             "tensorrt-rtx-cu12-bindings==1.7.1.116" + LINUX_X86,
