@@ -71,3 +71,12 @@ MIXTURES = {
         final_norm=False,
     ),
 }
+
+# Golden files of the native decoder: name -> (architecture, precision).
+_SMALL = tiny_architecture(vocab_size=24, max_seq_len=8)
+_VERSION_3 = MIXTURES["post norm, shared, joined, rope"].replace(vocab_size=24, max_seq_len=8)
+NATIVE_FILES = {
+    "tiny-int8.merino": (_SMALL, "int8"),
+    "tiny-int4.merino": (_SMALL, "int4"),
+    "tiny-version3-int8.merino": (_VERSION_3, "int8"),
+}

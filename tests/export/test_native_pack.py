@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from doubles import llama_architecture, random_tensors, tiny_architecture
+from model_families import MIXTURES, NATIVE_FILES
 
 from merino_edge.errors import FormatError
 from merino_edge.export.native_pack import pack
@@ -24,16 +25,17 @@ def packed(tmp_path, architecture, precision, seed=0):
     return path, tensors
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_todays_packer_writes_the_golden_bytes(tmp_path, precision):
-    path, _ = packed(tmp_path, SMALL, precision)
-    golden = os.path.join(GOLDEN, f"tiny-{precision}.merino")
-    with open(path, "rb") as new, open(golden, "rb") as old:
+@pytest.mark.parametrize("name", NATIVE_FILES)
+def test_todays_packer_writes_the_golden_bytes(tmp_path, name):
+    path, _ = packed(tmp_path, *NATIVE_FILES[name])
+    with open(path, "rb") as new, open(os.path.join(GOLDEN, name), "rb") as old:
         assert new.read() == old.read()
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
-@pytest.mark.parametrize("architecture", [tiny_architecture(), llama_architecture()])
+@pytest.mark.parametrize(
+    "architecture", [tiny_architecture(), llama_architecture(), *MIXTURES.values()]
+)
 def test_numpy_reads_back_exactly_what_the_integers_stand_for(tmp_path, architecture, precision):
     path, tensors = packed(tmp_path, architecture, precision)
     for name, found in native_tensors(path, architecture).items():

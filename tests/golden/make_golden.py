@@ -9,6 +9,7 @@ instead of ids, a past in three buckets, and the eight best logits as outputs of
 
 ``tiny-int8.merino`` and ``tiny-int4.merino`` are weights as the native decoder maps them, of
 a still smaller decoder: they hold the format of ``formats/native_file.py`` to its bytes.
+``tiny-version3-int8.merino`` is one that needs version 3: norms behind, half of each head turned.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 from doubles import CHAT, random_tensors, tiny_architecture, write_tokenizer  # noqa: E402
+from model_families import NATIVE_FILES  # noqa: E402
 
 from merino_edge.export.bundler import Source, build_bundle  # noqa: E402
 from merino_edge.export.native_pack import pack  # noqa: E402
@@ -57,10 +59,9 @@ def main() -> None:
 
 def write_native_files() -> None:
     """The files of tests/export/test_native_pack.py."""
-    small = tiny_architecture(vocab_size=24, max_seq_len=8)
-    for precision in ("int8", "int4"):
-        path = os.path.join(HERE, f"tiny-{precision}.merino")
-        pack(path, small, random_tensors(small, seed=0), precision)
+    for name, (architecture, precision) in NATIVE_FILES.items():
+        tensors = random_tensors(architecture, seed=0)
+        pack(os.path.join(HERE, name), architecture, tensors, precision)
 
 
 if __name__ == "__main__":

@@ -4,20 +4,20 @@ import os
 
 import numpy as np
 import pytest
-from doubles import tiny_architecture
+from model_families import NATIVE_FILES
 
 from merino_edge.runtime.backends.reference import decoder_logits
 from merino_edge.runtime.native_map import native_tensors
 
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "golden")
-SMALL = tiny_architecture(vocab_size=24, max_seq_len=8)
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
-def test_a_golden_file_gives_the_logits_of_the_numpy_reference(native_library, precision):
-    path = os.path.join(GOLDEN, "tiny-{}.merino".format(precision))
+@pytest.mark.parametrize("name", sorted(NATIVE_FILES))
+def test_a_golden_file_gives_the_logits_of_the_numpy_reference(native_library, name):
+    path, architecture = os.path.join(GOLDEN, name), NATIVE_FILES[name][0]
     ids = np.array([3, 1, 4, 1, 5, 9, 2, 6], np.int32)
-    expected = decoder_logits(SMALL, native_tensors(path, SMALL), ids, len(ids))
+    tensors = native_tensors(path, architecture)
+    expected = decoder_logits(architecture, tensors, ids, len(ids))
     found = np.empty_like(expected)
 
     model = native_library.open_model(path)
