@@ -86,6 +86,46 @@ def test_a_given_tokenizer_must_have_the_architectures_size(home, capsys):
     assert not (home / "other").exists()
 
 
+def test_tokens_a_teacher_passes_and_half_precision_are_options(home, capsys):
+    assert train("--json", steps=2) == 0
+    from merino_edge.training.corpus import read_documents, summarise
+    from merino_edge.training.shards import sha256_of_text, write_tokens
+    from merino_edge.training.tokenizer import parse_tokenizer
+
+    text = (home / "out" / "tokenizer.json").read_text(encoding="utf-8")
+    checksums = (summarise(["texts"]).sha256, sha256_of_text(text))
+    tokenizer = parse_tokenizer(text, "")
+    write_tokens("tokens", read_documents(["texts"]), tokenizer, 0, 0.05, checksums)
+    (home / "tokens" / "tokenizer.json").write_text(text, encoding="utf-8")
+    words = ["train", "arch.json", "--data", "tokens", "--teacher", "out", "--steps", "4"]
+    words += ["--accumulate", "2", "--precision", "bfloat16", "--device", "cpu", "-o", "student"]
+    capsys.readouterr()
+    assert main([*words, *QUICK, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens_seen"] in (4 * 2 * 4 * 32, 8 * 32)
+    run = json.loads((home / "student.run" / "run.json").read_text())
+    assert run["config"]["accumulate"] == 2
+    assert len(run["teacher"]) == 64
+    assert main([*words[:2], *words[4:], *QUICK]) == 2
+    assert "--corpus" in capsys.readouterr().err
+
+
+def test_the_continuing_command_has_all_that_was_said():
+    import argparse
+
+    from merino_edge.cli.commands import train as command
+
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    said = ["arch.json", "--data", "tok ens", "--teacher", "t", "--distill-weight", "0.3"]
+    said += ["--compile", "--accumulate", "4", "--tensorboard", "tb", "-o", "out"]
+    words = command.resuming_command(parser.parse_args(said)).split()
+    assert words[:5] == ["merino-edge", "train", "arch.json", "--data", "'tok"]
+    for option in ("--teacher", "--distill-weight", "--compile", "--accumulate", "--tensorboard"):
+        assert option in words
+    assert words[-1] == "--resume"
+    assert "--corpus" not in words
+
+
 @pytest.mark.parametrize(
     ("content", "code", "words"),
     [
