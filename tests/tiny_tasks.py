@@ -42,20 +42,16 @@ metric_list:
 metadata:
   version: 1.0
 """
-PREFIX_TASK = (
-    TASK.replace("{{{{question}}}}", "")
-    .replace('"Question: \\\\nAnswer:"', '"{{{{question}}}}"')
-    .replace("doc_to_choice", "description: 'Once upon a time a board was small. '\ndoc_to_choice")
-)
+DESCRIBED = "description: 'Once upon a time a board was small, and so was its model. '\n"
 
 
 def write_data(folder, n_items=8):
-    """tasks "colours_local" and "described_local", texts of both languages' names; gives the path."""
+    """tasks "colours_local" and "described_local", and both texts; gives the path."""
     for name in ("lm_eval_tasks", "eval", "lm/ptb", "lm/wikitext-2"):
         (folder / name).mkdir(parents=True)
     lines = "".join(json.dumps(item) + "\n" for item in items(n_items))
     (folder / "eval/colours.jsonl").write_text(lines)
-    for name, text in (("colours", TASK), ("described", PREFIX_TASK)):
+    for name, text in (("colours", TASK), ("described", TASK + DESCRIBED)):
         task = text.format(name=name + "_local", file="eval/colours.jsonl")
         (folder / f"lm_eval_tasks/{name}_local.yaml").write_text(task)
     text = " the sheep sleeps on the hill \n and <unk> counts 12 boards \n" * 6

@@ -121,7 +121,8 @@ def evaluate(
         StoppedError: It was interrupted; the journal holds what was scored.
     """
     date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    journal = journal or Journal(None, model.facts)
+    if journal is None:  # an empty one is false
+        journal = Journal(None, model.facts)
     tasks = prepare(settings, model, say)
     before = snapshot()
     clockwork = _Clockwork(tasks, model, journal, show)
