@@ -15,6 +15,7 @@ Belongs to the workstation. Questions need lm-evaluation-harness: pip install 'm
 """
 
 import argparse
+import sys
 from typing import Any, Dict, List
 
 from merino_edge.cli import options, output
@@ -138,18 +139,13 @@ def _harness(args: argparse.Namespace, progress: output.Progress) -> Dict[str, A
 
 
 def _print(document: Dict[str, Any]) -> None:
-    if "results" in document:  # of the harness
-        rows = []
-        for task, found in sorted(document["results"].items()):
-            for name, value in found.items():
-                if isinstance(value, float) and "_stderr" not in name:
-                    error = found.get(name.replace(",", "_stderr,", 1))
-                    rows.append((task, name.split(",")[0], _number(value), _number(error)))
-        output.print_table(("task", "metric", "value", "standard error"), rows)
+    if "results" in document:
+        _print_harness(document)
         return
     model = document["model"]
-    print(
-        "{}, {} {}: {}".format(model["name"], model["kind"], model["id"][:12], model["computed_by"])
+    head = "{}, {} {}: {}\n"
+    sys.stdout.write(
+        head.format(model["name"], model["kind"], model["id"][:12], model["computed_by"])
     )
     rows = []
     for task in document["tasks"]:
@@ -160,12 +156,22 @@ def _print(document: Dict[str, Any]) -> None:
             )
     output.print_table(("task", "metric", "value", "standard error", "items"), rows)
     for task in document["tasks"]:
-        print("{}: {}.".format(task["name"], task["how"]))
+        sys.stdout.write("{}: {}.\n".format(task["name"], task["how"]))
         if task["n_truncated"]:
             text = "{} of {} contexts did not fit and were cut from the left."
             output.warn(task["name"] + ": " + text.format(task["n_truncated"], task["n_requests"]))
     for warning in document["conditions"]["warnings"]:
         output.warn(warning)
+
+
+def _print_harness(document: Dict[str, Any]) -> None:
+    rows = []
+    for task, found in sorted(document["results"].items()):
+        for name, value in found.items():
+            if isinstance(value, float) and "_stderr" not in name:
+                error = found.get(name.replace(",", "_stderr,", 1))
+                rows.append((task, name.split(",")[0], _number(value), _number(error)))
+    output.print_table(("task", "metric", "value", "standard error"), rows)
 
 
 def _number(value: Any) -> str:

@@ -7,7 +7,7 @@ at once and not after hours, and the time that remains is told over all tasks.
 import datetime
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import merino_edge
 from merino_edge.errors import StoppedError, UsageError
@@ -78,7 +78,7 @@ def prepare(settings: Settings, model: ScoredModel, say: Say = lambda text: None
     if not settings.tasks:
         raise UsageError("no task was named.", hint="--tasks wikitext2,hellaswag")
     manager = None
-    found = []
+    found: list[Any] = []
     for name in settings.tasks:
         say(f"reading {name}")
         if name in perplexity.TEXTS:
@@ -192,7 +192,7 @@ class _Clockwork:
             self.n_done += 1
             done += 1
             self._show(self._moment(task.name, done, len(known)))
-        return known, n_known, time.monotonic() - begun
+        return cast(list[Score], known), n_known, time.monotonic() - begun
 
     def _moment(self, name: str, done: int, total: int) -> Moment:
         elapsed = time.monotonic() - self._start
