@@ -41,12 +41,12 @@ class PartEnd(NamedTuple):
     """What stands at the end of a part.
 
     Attributes:
-        index: Of the part, from 0.
+        part: Its index, from 0.
         n_documents: Read so far, in this part and all before.
         corpus_sha256: Of these documents; after the last part, of the corpus.
     """
 
-    index: int
+    part: int
     n_documents: int
     corpus_sha256: str
 

@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -70,14 +71,14 @@ def encoded(
             usual ``if __name__ == "__main__":``, since each worker is a fresh Python.
 
     Raises:
-        MerinoError: A worker was killed.
+        MerinoError: A worker ended too early.
     """
     if workers == 1:
         encoder = Encoder(tokenizer_json, end_of_text, dtype)
         for batch in batches:
             yield batch, encoder.ids(batch.pieces)
         return
-    with _pool(workers, (tokenizer_json, end_of_text, dtype)) as pool:
+    with _pool(workers, tokenizer_json, end_of_text, dtype) as pool:
         waiting: collections.deque[tuple[Batch, Future[Ids]]] = collections.deque()
         for batch in batches:
             waiting.append((batch, _submitted(pool, batch.pieces)))
@@ -104,33 +105,43 @@ def _told_if_killed() -> Iterator[None]:
         yield
     except BrokenProcessPool as error:
         raise MerinoError(
-            "a worker that tokenises was killed.",
-            note="the system does that when memory runs out; complete shards are kept.",
+            "a worker that tokenises ended too early.",
+            note="its last words, if it had any, stand above; the system kills processes when"
+            " memory runs out. Complete shards are kept.",
             hint="the same command continues; add --workers 1 to use less memory.",
         ) from error
 
 
 @contextlib.contextmanager
-def _pool(workers: int, arguments: tuple[str, int, str]) -> Iterator[ProcessPoolExecutor]:
-    # A forked child would inherit the threads' locks of torch and tokenizers: start afresh.
+def _pool(
+    workers: int, tokenizer_json: str, end_of_text: int, dtype: str
+) -> Iterator[ProcessPoolExecutor]:
+    # A forked child would inherit the threads' locks of torch and tokenizers: start afresh. The
+    # tokenizer goes there as a file: Python waits forever to hand more than 64 kB to a child that
+    # dies as it starts.
     fresh = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, fresh, _begin_worker, arguments)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "tokenizer.json")
+        with open(file, "w", encoding="utf-8") as stream:
+            stream.write(tokenizer_json)
+        pool = ProcessPoolExecutor(workers, fresh, _begin_worker, (file, end_of_text, dtype))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 _encoder: Encoder | None = None  # of a worker process
 
 
-def _begin_worker(tokenizer_json: str, end_of_text: int, dtype: str) -> None:
+def _begin_worker(tokenizer_file: str, end_of_text: int, dtype: str) -> None:
     """Prepare a worker: one thread, deaf to Ctrl-C (its parent is not), gone with its parent."""
     global _encoder
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    _encoder = Encoder(tokenizer_json, end_of_text, dtype)
+    with open(tokenizer_file, encoding="utf-8") as stream:
+        _encoder = Encoder(stream.read(), end_of_text, dtype)
 
 
 def _leave_with_parent() -> None:

@@ -30,12 +30,14 @@ class Span(NamedTuple):
 
 def window_hashes(ids: np.ndarray) -> np.ndarray:
     """Hash of the window that begins at each place, [n - 31] uint64; none if there is no window."""
+    if len(ids) < WINDOW_TOKENS:
+        return np.zeros(0, dtype=np.uint64)
     hashes = _mixed(ids)
     factor, width = _FACTOR, 1
     while width < WINDOW_TOKENS:  # two neighbours of one width make one of twice the width
-        hashes = hashes[:-width] * np.uint64(factor) + hashes[width:] if len(hashes) > width else ()
+        hashes = hashes[:-width] * np.uint64(factor) + hashes[width:]
         factor, width = factor * factor % (1 << 64), 2 * width
-    return np.asarray(hashes, dtype=np.uint64)
+    return hashes
 
 
 def _mixed(ids: np.ndarray) -> np.ndarray:

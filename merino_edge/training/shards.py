@@ -51,6 +51,7 @@ __all__ = [  # the door to all of it
 ]
 
 PART_BYTES = 1 << 28  # of text: about 64 M tokens, 130 MB of uint16
+EMPTY_CORPUS = "the corpus is empty: no document holds a letter."
 WORK = "work.json"
 WORK_SCHEMA = "merino-edge.token-work/1"
 
@@ -246,7 +247,7 @@ class _Job:
         """Look at both sides together, write the manifest, and move all into place."""
         parts = [self._parts[index] for index in sorted(self._parts)]
         if not parts:
-            raise FormatError("the corpus is empty: no document holds a letter.")
+            raise FormatError(EMPTY_CORPUS)
         found, expected = parts[-1].end.corpus_sha256, checksums[0]
         if expected not in (None, found):
             raise ChecksumError(

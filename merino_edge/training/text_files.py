@@ -11,9 +11,10 @@ import gzip
 import io
 import itertools
 import lzma
+import os
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from merino_edge.errors import FormatError, MissingDependencyError
 
@@ -39,7 +40,7 @@ class Line(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[IO[bytes]]:
     """The bytes of a file, unpacked if its name ends in .gz, .xz or .zst.
 
     Raises:
@@ -54,7 +55,9 @@ def opened(path: str) -> Iterator[BinaryIO]:
         raise FormatError(f"the archive is damaged: {error}.", path) from error
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> Any:  # three libraries' kinds of a binary stream
+    if path.endswith(PACKINGS[1:]) and os.path.getsize(path) == 0:
+        raise EOFError("it is empty, even of a header")
     if path.endswith(".xz"):
         return lzma.open(path, "rb")
     if path.endswith(".gz"):
@@ -143,7 +146,7 @@ class _ZstdStream(io.RawIOBase):
         self._broken = zstandard.ZstdError
         self._context = zstandard.ZstdDecompressor(max_window_size=_WIDEST_WINDOW_BYTES)
         self._file = open(path, "rb")  # noqa: SIM115
-        self._frame = None
+        self._frame: Any = None  # the one that is being unpacked
         self._packed = b""
         self._ready = memoryview(b"")
 

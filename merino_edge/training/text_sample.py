@@ -23,10 +23,12 @@ class TextSample(NamedTuple):
     Attributes:
         texts: Pieces of the training side, in the order of the corpus.
         corpus_sha256: Of all documents, as in ``corpus.CorpusSummary``.
+        n_documents: How many these are.
     """
 
     texts: list[str]
     corpus_sha256: str
+    n_documents: int
 
 
 def sample_training_texts(
@@ -43,14 +45,14 @@ def sample_training_texts(
         max_bytes: Of the sample.
         on_document: Told how many documents and bytes were read.
     """
-    digest, keeper, n_read = hashlib.sha256(), _Keeper(max_bytes), 0
+    digest, keeper, n_documents, n_read = hashlib.sha256(), _Keeper(max_bytes), 0, 0
     for n_documents, document in enumerate(documents, 1):
         digest.update(document.sha256.encode("ascii"))
         text, _ = split_document(document, val_fraction)
         for index, piece in enumerate(pieces_of(text) if text else ()):
             n_read += keeper.offer(f"{document.sha256}:{index}", piece)
         on_document(n_documents, n_read)
-    return TextSample([piece for _, piece in keeper.kept], digest.hexdigest())
+    return TextSample([piece for _, piece in keeper.kept], digest.hexdigest(), n_documents)
 
 
 class _Keeper:

@@ -16,7 +16,7 @@ from merino_edge.formats import jsonio
 from merino_edge.formats.bundle import refuse_existing
 from merino_edge.training.corpus import TEXT_FIELD, Documents, corpus_files
 from merino_edge.training.progress_of_tokens import OnTokens, TokenProgress
-from merino_edge.training.shards import PART_BYTES, write_tokens
+from merino_edge.training.shards import EMPTY_CORPUS, PART_BYTES, write_tokens
 from merino_edge.training.text_sample import sample_training_texts
 from merino_edge.training.token_folder import MANIFEST, TokenData, sha256_of_text
 from merino_edge.training.tokenizer import (
@@ -136,6 +136,8 @@ def _trained(
         on_progress(TokenProgress("tokenizer", n_documents, n_bytes, elapsed_s=elapsed_s))
 
     sample = sample_training_texts(documents, config.val_fraction, config.sample_bytes, tell)
+    if not sample.n_documents:
+        raise FormatError(EMPTY_CORPUS)
     on_progress(TokenProgress("merges"))
     text = train_bpe(sample.texts, vocab_size)
     os.makedirs(folder, exist_ok=True)
