@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from merino_edge.errors import SpecError
 from merino_edge.training.batcher import SIDES, TRAIN, VAL
-from merino_edge.training.overlap import RUN_TOKENS, HeldOutWindows, Span
+from merino_edge.training.overlap import RUN_TOKENS, HeldOutWindows, Ids, Span
 from merino_edge.training.parts import Part, ShardFile
-from merino_edge.training.token_folder import Overlap, Shard, mapped
+from merino_edge.training.token_folder import IdsOnDisk, Overlap, Shard
 from merino_edge.training.tokenizer import bytes_of_tokens
 
 SHARD_TOKENS = 1 << 27  # of the held-out side: 268 MB a file of uint16
@@ -68,7 +68,7 @@ def written_sides(
     n_bytes = [sum(p.sides[s].n_bytes for p in parts) for s in (TRAIN, VAL)]
     n_texts = [sum(p.sides[s].n_texts for p in parts) for s in (TRAIN, VAL)]
     _refuse_empty(files, n_bytes)
-    held_out = [mapped(folder, shard, dtype) for shard in files[VAL]]
+    held_out = [IdsOnDisk(folder, shard, dtype) for shard in files[VAL]]
     windows = HeldOutWindows(held_out)
     found = _found_in_training(windows, folder, files[TRAIN], dtype, workers)
     writer = _ValWriter(folder, dtype, shard_tokens, end_of_text, tokenizer.get_vocab_size())
@@ -86,7 +86,7 @@ def written_sides(
     return Sides(files[TRAIN], val, n_bytes, n_texts, overlap)
 
 
-def _write_kept(ids: np.ndarray, spans: Iterable[Span], writer: "_ValWriter") -> None:
+def _write_kept(ids: Ids, spans: Iterable[Span], writer: "_ValWriter") -> None:
     done = 0
     for start, stop in spans:
         for block in _blocks(ids, done, start):
@@ -118,13 +118,13 @@ def _found_in_training(
     windows: HeldOutWindows, folder: str, shards: list[Shard], dtype: str, workers: int
 ) -> np.ndarray:
     with ThreadPoolExecutor(workers) as pool:
-        rows = pool.map(lambda shard: windows.found_in(mapped(folder, shard, dtype)), shards)
+        rows = pool.map(lambda shard: windows.found_in(IdsOnDisk(folder, shard, dtype)), shards)
         return np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
 
 
-def _blocks(ids: np.ndarray, start: int, stop: int) -> Iterator[np.ndarray]:
+def _blocks(ids: Ids, start: int, stop: int) -> Iterator[np.ndarray]:
     for begin in range(start, stop, _COPY_TOKENS):
-        yield np.asarray(ids[begin : min(begin + _COPY_TOKENS, stop)])
+        yield ids[begin : min(begin + _COPY_TOKENS, stop)]
 
 
 class _ValWriter:

@@ -8,8 +8,8 @@ training could have learned by heart. A hash that agrees by chance drops a passa
 is ever missed. Arrays in, places out: this module knows neither files nor texts.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,6 +19,14 @@ STRIDE = RUN_TOKENS - WINDOW_TOKENS + 1
 _BLOCK = STRIDE << 14  # places hashed at once; a multiple of the stride
 _FACTOR = 0x9E3779B97F4A7C15  # odd; a polynomial in it, modulo 2^64
 _SIEVE_BITS = 24
+
+
+class Ids(Protocol):
+    """An array of ids, or what gives one slice by slice."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, where: slice, /) -> np.ndarray: ...
 
 
 class Span(NamedTuple):
@@ -48,7 +56,7 @@ def _mixed(ids: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def _blocks(ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def _blocks(ids: Ids) -> Iterator[tuple[int, np.ndarray]]:
     """(first place, hashes of the windows that begin from there on), a block at a time."""
     for start in range(0, len(ids), _BLOCK):
         yield start, window_hashes(ids[start : start + _BLOCK + WINDOW_TOKENS - 1])
@@ -61,7 +69,7 @@ class HeldOutWindows:
         held_out: Arrays of ids, each looked at by itself.
     """
 
-    def __init__(self, held_out: list[np.ndarray]):
+    def __init__(self, held_out: Sequence[Ids]):
         self._held_out = held_out
         rows = [hashes[::STRIDE] for ids in held_out for _, hashes in _blocks(ids)]
         self._hashes = np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.uint64)
@@ -73,7 +81,7 @@ class HeldOutWindows:
     def _place_in_sieve(hashes: np.ndarray) -> np.ndarray:
         return (hashes >> np.uint64(64 - _SIEVE_BITS)).astype(np.int64)
 
-    def found_in(self, ids: np.ndarray) -> np.ndarray:
+    def found_in(self, ids: Ids) -> np.ndarray:
         """Which of the windows stand in these ids, as places in the list of hashes."""
         found = [np.zeros(0, dtype=np.int64)]
         for _, hashes in _blocks(ids):

@@ -154,6 +154,27 @@ def mapped(path: str, shard: Shard, dtype: str) -> np.ndarray:
     return np.memmap(file, kind, "r") if found else np.zeros(0, kind)
 
 
+class IdsOnDisk:
+    """The ids of a shard, read a slice at a time.
+
+    Mapped pages count as this process's memory until someone else needs it; a scan over all of a
+    corpus should not look like a process that grows.
+    """
+
+    def __init__(self, path: str, shard: Shard, dtype: str):
+        self._path, self._n = os.path.join(path, shard.name), shard.n_tokens
+        self._kind = np.dtype(dtype).newbyteorder("<")
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, where: slice) -> np.ndarray:
+        """A slice with step 1."""
+        start, stop, _ = where.indices(self._n)
+        offset = start * self._kind.itemsize
+        return np.fromfile(self._path, self._kind, max(stop - start, 0), offset=offset)
+
+
 def verify_tokens(path: str, manifest: TokenManifest) -> None:
     """Read every file and compare its checksum.
 
