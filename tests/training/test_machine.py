@@ -66,6 +66,7 @@ def test_what_torch_compile_misses_becomes_one_of_our_errors(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.compile's own, of itself
 def test_a_compiled_run_gives_the_losses_of_a_plain_one(tmp_path, texts, architecture, settings):
     import json
 
