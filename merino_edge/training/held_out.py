@@ -70,10 +70,11 @@ def written_sides(
     _refuse_empty(files, n_bytes)
     held_out = [IdsOnDisk(folder, shard, dtype) for shard in files[VAL]]
     windows = HeldOutWindows(held_out)
-    found = _found_in_training(windows, folder, files[TRAIN], dtype, workers)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(windows.look_in, (IdsOnDisk(folder, s, dtype) for s in files[TRAIN])))
     writer = _ValWriter(folder, dtype, shard_tokens, end_of_text, tokenizer.get_vocab_size())
     for index, ids in enumerate(held_out):
-        _write_kept(ids, windows.kept_spans(index, found), writer)
+        _write_kept(ids, windows.kept_spans(index), writer)
     val = writer.close()
     overlap = _overlap(writer, tokenizer)
     n_bytes[VAL] -= overlap.dropped_bytes
@@ -112,14 +113,6 @@ def _refuse_empty(files: list[list[Shard]], n_bytes: list[int]) -> None:
                 note=f"training got {n_bytes[TRAIN]} bytes, {n_bytes[VAL]} were held out.",
                 hint="bring more text, or hold out another part with --val-fraction.",
             )
-
-
-def _found_in_training(
-    windows: HeldOutWindows, folder: str, shards: list[Shard], dtype: str, workers: int
-) -> np.ndarray:
-    with ThreadPoolExecutor(workers) as pool:
-        rows = pool.map(lambda shard: windows.found_in(IdsOnDisk(folder, shard, dtype)), shards)
-        return np.unique(np.concatenate([np.zeros(0, np.int64), *rows]))
 
 
 def _blocks(ids: Ids, start: int, stop: int) -> Iterator[np.ndarray]:

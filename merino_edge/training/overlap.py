@@ -71,8 +71,10 @@ class HeldOutWindows:
 
     def __init__(self, held_out: Sequence[Ids]):
         self._held_out = held_out
-        rows = [hashes[::STRIDE] for ids in held_out for _, hashes in _blocks(ids)]
+        # Copies, since a slice would keep its whole block in memory.
+        rows = [hashes[::STRIDE].copy() for ids in held_out for _, hashes in _blocks(ids)]
         self._hashes = np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.uint64)
+        self._is_found = np.zeros(max(len(self._hashes), 1), dtype=bool)
         # Most windows of the training side are sorted out by one look into a table.
         self._sieve = np.zeros(1 << _SIEVE_BITS, dtype=bool)
         self._sieve[self._place_in_sieve(self._hashes)] = True
@@ -81,14 +83,12 @@ class HeldOutWindows:
     def _place_in_sieve(hashes: np.ndarray) -> np.ndarray:
         return (hashes >> np.uint64(64 - _SIEVE_BITS)).astype(np.int64)
 
-    def found_in(self, ids: Ids) -> np.ndarray:
-        """Which of the windows stand in these ids, as places in the list of hashes."""
-        found = [np.zeros(0, dtype=np.int64)]
+    def look_in(self, ids: Ids) -> None:
+        """Remember which of the windows stand in these ids; several threads may look at once."""
         for _, hashes in _blocks(ids):
             candidates = hashes[self._sieve[self._place_in_sieve(hashes)]]
             places, same = self._places(candidates)
-            found.append(np.unique(places[same]))
-        return np.unique(np.concatenate(found))
+            self._is_found[places[same]] = True
 
     def _places(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not len(self._hashes):
@@ -96,20 +96,13 @@ class HeldOutWindows:
         places = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
         return places, self._hashes[places] == hashes
 
-    def kept_spans(self, index: int, found: np.ndarray) -> Iterator[Span]:
-        """What is left of one held-out array when the windows that were found are taken out.
-
-        Args:
-            index: Of the array.
-            found: From ``found_in``, of all training ids.
-        """
+    def kept_spans(self, index: int) -> Iterator[Span]:
+        """What is left of one held-out array when the windows that were found are taken out."""
         ids = self._held_out[index]
-        is_found = np.zeros(max(len(self._hashes), 1), dtype=bool)
-        is_found[found] = True
         kept_from = 0
         for first, hashes in _blocks(ids):
             places, _ = self._places(hashes[::STRIDE])
-            for start in (first + STRIDE * np.flatnonzero(is_found[places])).tolist():
+            for start in (first + STRIDE * np.flatnonzero(self._is_found[places])).tolist():
                 if start > kept_from:
                     yield Span(kept_from, start)
                 kept_from = start + WINDOW_TOKENS
