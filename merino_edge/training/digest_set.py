@@ -2,8 +2,9 @@
 
 The one idea: of a SHA-256 the first eight bytes are kept, in one sorted array; the newest wait in
 a small set and are merged into it a million at a time. 200 million documents cost 1.6 GB, 2.2
-times that while a merge copies (measured with 20 million; 17 us each on a busy core). Two different documents share eight bytes with probability n^2 / 2^65:
-0.1 % that it happens at all among 200 million, and then one document is missing.
+times that while a merge copies (measured with 20 million; 17 us each on a busy core). Two
+different documents share eight bytes with probability n^2 / 2^65: 0.1 % that it happens at all
+among 200 million, and then one document is missing.
 """
 
 import numpy as np
