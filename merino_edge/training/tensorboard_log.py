@@ -23,7 +23,7 @@ class TensorBoardLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingDependencyError(
-                "tensorboard", "--tensorboard", "pip install 'merino-edge[tensorboard]'"
+                "tensorboard", "--tensorboard", "pip install 'merino-edge[train]'"
             ) from error
         self._writer = SummaryWriter(path, purge_step=last_step + 1)
 

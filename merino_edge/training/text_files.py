@@ -141,7 +141,7 @@ class _ZstdStream(io.RawIOBase):
             import zstandard
         except ImportError as error:
             raise MissingDependencyError(
-                "zstandard", "reading .zst files", "pip install zstandard"
+                "zstandard", "reading .zst files", "pip install 'merino-edge[train]'"
             ) from error
         self._broken = zstandard.ZstdError
         self._context = zstandard.ZstdDecompressor(max_window_size=_WIDEST_WINDOW_BYTES)
