@@ -80,7 +80,7 @@ def test_without_zstandard_the_package_is_named(tmp_path, monkeypatch):
     (tmp_path / "a.txt.zst").write_bytes(b"packed")
     with pytest.raises(MissingDependencyError, match="'zstandard' is not installed") as raised:
         read_text(str(tmp_path / "a.txt.zst"))
-    assert raised.value.hint == "pip install zstandard"
+    assert raised.value.hint == "pip install 'merino-edge[train]'"
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path, packing):
