@@ -46,6 +46,13 @@ def test_the_unshared_twin_computes_as_much_and_stores_more(field):
     assert twin.n_params > shared.n_params
 
 
+def test_the_page_shows_its_files(scripts):
+    page = importlib.import_module("quality_page")
+    text = page.PAGE.read_text("utf-8")
+    assert page.filled(text, page.tables()) == text
+    assert "| searched " in text
+
+
 @pytest.mark.slow
 def test_who_takes_part_is_found_again(scripts, field):
     assert scripts[0].contestants() == field.contestants

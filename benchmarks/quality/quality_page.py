@@ -1,0 +1,32 @@
+"""Put the tables of the JSON files into README.md, between the marks that name them.
+
+Example:
+  python benchmarks/quality/quality_page.py
+"""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+
+import contest  # noqa: E402
+import contestants  # noqa: E402
+from reports import filled  # noqa: E402
+
+from merino_edge.formats import jsonio  # noqa: E402
+
+PAGE = HERE / "README.md"
+
+
+def tables() -> dict[str, str]:
+    """Name of a mark -> what stands there."""
+    who = jsonio.read_record(
+        str(HERE / "contestants.json"), contestants.SCHEMA, contestants.Contestants
+    )
+    pilot = jsonio.read_record(str(HERE / "contest-pilot.json"), contest.SCHEMA, contest.Report)
+    return {"contestants": contestants.markdown(who), "pilot": contest.markdown(pilot)}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text("utf-8"), tables()), "utf-8")
