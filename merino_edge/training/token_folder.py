@@ -116,11 +116,22 @@ def open_tokens(path: str, verify: bool = False) -> TokenData:
         FormatError: No manifest, an empty side, or a shard is missing or has another size.
         ChecksumError: Checked, and a shard or the tokenizer is not what it was.
     """
-    manifest = jsonio.read_record(os.path.join(path, MANIFEST), SCHEMA, TokenManifest)
+    manifest = _manifest(os.path.join(path, MANIFEST))
     _check(path, manifest)
     if verify:
         verify_tokens(path, manifest)
     return TokenData(path, manifest)
+
+
+def _manifest(file: str) -> TokenManifest:
+    if not os.path.isfile(file):
+        raise FormatError(
+            "there are no tokens in the folder.",
+            os.path.dirname(file),
+            hint="merino-edge tokenize --corpus texts/ --vocab-size 4096 -o tokens/",
+        )
+    found: TokenManifest = jsonio.read_record(file, SCHEMA, TokenManifest)
+    return found
 
 
 def _check(path: str, manifest: TokenManifest) -> None:

@@ -63,7 +63,8 @@ def test_a_resumed_run_with_other_tokens_is_refused(tmp_path, tokens, architectu
     with pytest.raises(StoppedError):
         train_on(tokens, architecture, tmp_path / "out", settings, on_progress=stop)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "a.txt").write_text("another text altogether, 0123456789\n" * 300)
+    lines = [f"another text, {i * i} and {i * 7919} of it\n" for i in range(300)]
+    (tmp_path / "other" / "a.txt").write_text("".join(lines))
     small = architecture.replace(vocab_size=270)
     other = make_tokens(tmp_path / "other_tokens", tmp_path / "other", small)
     with pytest.raises(UsageError, match=r"vocab_size is 270 now"):

@@ -16,8 +16,8 @@ Example:
   torchrun --nproc-per-node 2 -m merino_edge train arch.json --data tokens/ -o checkpoint/
   merino-edge build --target host checkpoint/ -o bundle/
 
-Belongs to the workstation. --corpus takes files, folders (.txt, .txt.xz, .txt.gz at any depth)
-and patterns. While it runs, its states stand in checkpoint.run/ beside the checkpoint.
+Belongs to the workstation. --corpus takes files, folders (.txt and .jsonl, packed or not, at any
+depth) and patterns. While it runs, its states stand in checkpoint.run/ beside the checkpoint.
 """
 
 import argparse
