@@ -97,8 +97,9 @@ def test_a_shard_that_lost_bytes_is_refused(tmp_path, tokens, architecture, sett
 
 def test_a_folder_without_tokens_is_refused(tmp_path, architecture, settings):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FormatError, match=r"tokens\.json"):
+    with pytest.raises(FormatError, match="no tokens in the folder") as caught:
         train_on(tmp_path / "empty", architecture, tmp_path / "out", settings)
+    assert "merino-edge tokenize" in caught.value.hint
 
 
 def test_texts_or_tokens_and_not_both(tmp_path, tokens, texts, architecture, settings):
