@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
 
-from contestants import SCHEMA as CONTESTANTS_SCHEMA  # noqa: E402
-from contestants import Contestant, Contestants  # noqa: E402
+from entrants import SCHEMA as CONTESTANTS_SCHEMA  # noqa: E402
+from entrants import Contestant, Contestants  # noqa: E402
 from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
 
 from merino_edge.cli.options import count, positive_int  # noqa: E402

@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
 
 import contest  # noqa: E402
-import contestants  # noqa: E402
+import entrants  # noqa: E402
 from reports import filled  # noqa: E402
 
 from merino_edge.formats import jsonio  # noqa: E402
@@ -21,11 +21,9 @@ PAGE = HERE / "README.md"
 
 def tables() -> dict[str, str]:
     """Name of a mark -> what stands there."""
-    who = jsonio.read_record(
-        str(HERE / "contestants.json"), contestants.SCHEMA, contestants.Contestants
-    )
+    who = jsonio.read_record(str(HERE / "contestants.json"), entrants.SCHEMA, entrants.Contestants)
     pilot = jsonio.read_record(str(HERE / "contest-pilot.json"), contest.SCHEMA, contest.Report)
-    return {"contestants": contestants.markdown(who), "pilot": contest.markdown(pilot)}
+    return {"contestants": entrants.markdown(who), "pilot": contest.markdown(pilot)}
 
 
 if __name__ == "__main__":

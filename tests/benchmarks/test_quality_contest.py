@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 def scripts():
     pytest.importorskip("torch")
     sys.path.append(str(FOLDER))
-    return importlib.import_module("contestants"), importlib.import_module("contest")
+    return importlib.import_module("entrants"), importlib.import_module("contest")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ what a kind leaves unused it leaves to its own harm. The one exception is the wi
 every layer's weights its own: it is over the budget, and shows what sharing saved and cost.
 
 Example:
-  python benchmarks/quality/contestants.py -o contestants.json
+  python benchmarks/quality/entrants.py -o contestants.json
 """
 
 import argparse
