@@ -39,8 +39,8 @@ from merino_edge.formats.latency_table import (
 from merino_edge.formats.probes import BURST
 from merino_edge.pipeline.predicted_table import roofline_ms
 from merino_edge.pipeline.profile import opener
+from merino_edge.runtime.beside import Timed, time_beside
 from merino_edge.runtime.device_info import device_info
-from merino_edge.runtime.profiler import Timed, time_beside
 from merino_edge.search.result import SearchResult
 
 LITTLE = 0.05  # of the limit: a finalist that leaves less unused is not searched beyond

@@ -117,19 +117,24 @@ def write_tokens(
 
     job = _Job(os.path.normpath(path) + ".part", work, tokenizer, workers, tell)
     try:
-        job.begin(force)
-        try:
-            job.run(documents)
-        except _OtherCorpus:
-            if not force:
-                raise
-            job.discard()
-            job.begin(force)
-            job.run(documents)
+        _carry_out(job, documents, force)
         return job.finish(path, documents, checksums, tokenizer_json)
     except BaseException:
         job.leave()
         raise
+
+
+def _carry_out(job: "_Job", documents: Iterable[Document], force: bool) -> None:
+    """Make the parts that are missing; by force all of them, if those there are of other texts."""
+    job.begin(force)
+    try:
+        job.run(documents)
+    except _OtherCorpus:
+        if not force:
+            raise
+        job.discard()
+        job.begin(force)
+        job.run(documents)
 
 
 class _OtherCorpus(ChecksumError):

@@ -29,7 +29,7 @@ from merino_edge.pipeline.latency_page import latency_html, write_latency_page
 from merino_edge.pipeline.latency_view import half_interval_ms, ms_words, signed, view_of
 from merino_edge.pipeline.measured_search import Confirmed
 from merino_edge.pipeline.predicted_table import roofline_ms
-from merino_edge.runtime.profiler import Timed
+from merino_edge.runtime.beside import Timed
 from merino_edge.search.config import SearchConfig
 from merino_edge.search.run import run_search
 

@@ -22,7 +22,7 @@ from merino_edge.pipeline.measured_search import (
 )
 from merino_edge.pipeline.predicted_table import roofline_ms
 from merino_edge.pipeline.profile import ProfileOptions, profile
-from merino_edge.runtime.profiler import Timed
+from merino_edge.runtime.beside import Timed
 from merino_edge.search.config import SearchConfig
 from merino_edge.search.run import run_search
 

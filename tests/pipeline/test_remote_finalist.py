@@ -5,6 +5,7 @@ figures come home and are used is what counts here.
 """
 
 import os
+from dataclasses import replace
 
 import pytest
 from profiling_board import RECIPE, SPACE_CONTEXT, enough, profiling_board
@@ -68,6 +69,15 @@ def test_a_finalist_that_was_timed_is_not_timed_again(board, measured, tmp_path)
     n_starts = len(board.starts())
     assert bench(board, measured, tmp_path)(a) == first
     assert len(board.starts()) == n_starts
+
+
+def test_what_was_kept_for_another_context_is_not_taken(board, measured, tmp_path):
+    a = measured.architectures[measured.anchor]
+    bench(board, measured, tmp_path)(a)
+    n_starts = len(board.starts())
+    longer = replace(bench(board, measured, tmp_path), context_len=LENGTH + 16)
+    assert longer(a).n >= FEWEST_ROUNDS
+    assert len(board.starts()) == n_starts + 1
 
 
 def test_a_table_of_another_machine_is_refused_with_what_differs(board, measured, tmp_path):

@@ -14,8 +14,9 @@ from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.latency_table import Workload
 from merino_edge.formats.probes import ProbeSet
 from merino_edge.runtime import profiler
+from merino_edge.runtime.beside import time_beside
 from merino_edge.runtime.profile_journal import JOURNAL
-from merino_edge.runtime.profiler import Limits, measure, relative_half_interval, time_beside
+from merino_edge.runtime.profiler import Limits, measure, relative_half_interval
 from merino_edge.runtime.rails import sysfs_source
 from merino_edge.runtime.telemetry import RATE_HZ, Sampler, Telemetry
 

@@ -26,6 +26,7 @@ import argparse
 import os
 from typing import Any, List, NamedTuple
 
+from merino_edge.cli import confirming
 from merino_edge.cli.options import (
     add_board,
     add_entropy,
@@ -38,10 +39,8 @@ from merino_edge.cli.options import (
     positive_float,
     positive_int,
     refuse_to_replace,
-    remote_options,
 )
 from merino_edge.cli.output import Progress, print_json, warn
-from merino_edge.errors import UsageError
 
 # Option -> field of the budget.
 _LIMITS = {
@@ -184,15 +183,15 @@ def run(options: argparse.Namespace) -> int:
     refuse_to_replace(options.output, options.force)
     if options.report:
         refuse_to_replace(options.report, options.force)
-    _refuse_what_cannot_be_confirmed(options)
+    confirming.refuse(options)
     if options.force:
-        _forget(options)
+        confirming.forget(options)
     progress = Progress("search", options.quiet)
     question = _question(options)
     result, finalists = _answer(question, options, progress)
     progress.done(_timing(result))
     result.save(options.output)
-    _forget(options)
+    confirming.forget(options)
     written = [options.output]
     if options.report:
         written += write_report(options.report, result)
@@ -208,16 +207,6 @@ def run(options: argparse.Namespace) -> int:
     if doubt:
         warn(doubt)
     return 0
-
-
-def _forget(options: argparse.Namespace) -> None:
-    """Remove what an interrupted search left."""
-    import shutil
-
-    from merino_edge.search.saved import forget
-
-    shutil.rmtree(_finalists(options), ignore_errors=True)
-    forget(options.output + ".run")
 
 
 def _latency_page(question: "_Question", options: argparse.Namespace, finalists: Any) -> List[str]:
@@ -281,36 +270,11 @@ def _answer(question: _Question, options: argparse.Namespace, progress: Progress
         question.latency,
         options.max_latency_ms,
         options.confirm,
-        _bench(question, options, progress),
+        confirming.bench(question.table, question.space, options, progress),
         lambda finalist: progress.done(finalist.sentence),
     )
     held = chosen(found)
     return held.result, [held, *(each for each in found if each is not held)]
-
-
-def _bench(question: _Question, options: argparse.Namespace, progress: Progress) -> Any:
-    """What times finalists: this machine, or a board."""
-    context_len = question.space.max_seq_len
-    if not options.host:
-        from merino_edge.pipeline.measured_search import Bench
-
-        return Bench(question.table, context_len, progress.done)
-    from merino_edge.pipeline.remote.finalist import BoardBench
-
-    return BoardBench(
-        question.table,
-        context_len,
-        options.host,
-        _finalists(options),
-        remote_options(options),
-        progress.done,
-        progress.update,
-    )
-
-
-def _finalists(options: argparse.Namespace) -> str:
-    """Where what a board measured is kept until the search has ended."""
-    return os.path.join(options.output + ".run", "finalists")
 
 
 def _print_card(result: Any, table: Any, finalists: List[Any], written: List[str]) -> None:
@@ -324,16 +288,6 @@ def _print_card(result: Any, table: Any, finalists: List[Any], written: List[str
         print("{} (of {} that were built and timed)".format(finalists[0].sentence, len(finalists)))
     print("\nwritten to {}".format(", ".join(written)))
     print("next: merino-edge train {} --corpus TEXT".format(written[0]))
-
-
-def _refuse_what_cannot_be_confirmed(options: argparse.Namespace) -> None:
-    if options.host and not options.confirm:
-        raise UsageError("--host is where finalists are timed, and needs --confirm.")
-    if options.confirm and not (options.latency_table and options.max_latency_ms):
-        raise UsageError(
-            "--confirm needs --latency-table and --max-latency-ms.",
-            hint="merino-edge profile -o table.json makes a table of this machine.",
-        )
 
 
 def _timing(result: Any) -> str:

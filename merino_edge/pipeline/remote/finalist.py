@@ -26,7 +26,7 @@ from merino_edge.pipeline.measured_search import closest_row, last_token
 from merino_edge.pipeline.profile import keep
 from merino_edge.pipeline.remote.profile import Timing, profile_on_board
 from merino_edge.pipeline.remote.walk import RemoteOptions, Say
-from merino_edge.runtime.profiler import Timed, timed_of
+from merino_edge.runtime.beside import Timed, timed_of
 
 MOST_MINUTES = 2.0  # for one finalist; two decoders are known well in much less
 
@@ -75,11 +75,19 @@ class BoardBench:
             MerinoError: As ``profile_on_board``.
         """
         path = os.path.join(self.folder, f"finalist-{architecture.arch_id}.json")
-        found = read_table(path) if os.path.isfile(path) else self._measured(architecture, path)
+        found = self._kept(path, architecture) or self._measured(architecture, path)
         self._check(found, path)
         for text in found.conditions.warnings:
             self.on_stage(f"warning: {self.host}: {text}")
         return self._timed(found, architecture)
+
+    def _kept(self, path: str, architecture: Architecture) -> LatencyTable | None:
+        """What an interrupted search was told, if it asked for the same two rows."""
+        if not os.path.isfile(path):
+            return None
+        found = read_table(path)
+        rows = {(row.architecture, row.workload) for row in found.rows}
+        return found if rows >= set(self._keys(architecture)) else None
 
     def _measured(self, architecture: Architecture, path: str) -> LatencyTable:
         setting = self.table.setting
@@ -128,16 +136,20 @@ class BoardBench:
                 f"{self.host} -o table.json",
             )
 
+    def _keys(self, architecture: Architecture) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Architecture and workload of the finalist's row, and of the one beside it."""
+        row, load = self._pair(architecture)
+        return (architecture.arch_id, load.label), (row.architecture, row.workload)
+
     def _timed(self, found: LatencyTable, architecture: Architecture) -> Timed:
         """By the rounds that both were timed in."""
-        row, load = self._pair(architecture)
-        rows = {(r.architecture, r.workload): r for r in found.rows}
-        mine = rows[architecture.arch_id, load.label]
-        other = rows[row.architecture, row.workload]
+        rows = {(row.architecture, row.workload): row for row in found.rows}
+        mine, other = (rows[key] for key in self._keys(architecture))
         others_ms = dict(zip(other.rounds, other.samples_ms, strict=True))
         ratios = [
             ms / others_ms[i]
             for i, ms in zip(mine.rounds, mine.samples_ms, strict=True)
             if i in others_ms
         ]
-        return timed_of(ratios, list(mine.raw_ms), row.latency_ms.p50)
+        usual_ms = self._pair(architecture)[0].latency_ms.p50
+        return timed_of(ratios, list(mine.raw_ms), usual_ms)

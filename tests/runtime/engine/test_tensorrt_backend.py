@@ -108,6 +108,19 @@ def test_a_thousand_steps_allocate_nothing_and_copy_the_new_rows_only(machine):
 
 
 @over_every_version
+def test_after_going_back_over_a_bucket_it_reads_on_as_if_it_had_never_been_there(machine):
+    ids = np.random.RandomState(6).randint(0, 300, 200)
+    backend = machine.backend()
+    backend.prefill(ids)
+    expected = backend.decode(7).copy()
+    for token in (1, 2, 3):
+        backend.decode(token)
+    backend.rewind(100)  # the bucket of 128, from that of 256
+    backend.prefill(ids[100:])
+    np.testing.assert_allclose(backend.decode(7), expected, rtol=0, atol=1e-3)
+
+
+@over_every_version
 def test_decode_is_captured_once_a_bucket_and_replayed(machine):
     backend = machine.backend()
     machine.cuda.reset_counters()
