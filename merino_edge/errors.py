@@ -20,6 +20,7 @@ class's own code; anything that is *not* in this tree is a bug of ours and shows
     ├─ DeviceMemoryError                    4   .needed_bytes, .free_bytes
     ├─ CudaError                            1   CUDA refused a call; .call, .code_name, .code
     ├─ SessionError                         1   context full, session closed, bad token
+    ├─ BusyError                            1   a server has no room now; .reason, .retry_after_s
     ├─ BoardError                           7   a board cannot be reached, or cannot take the work
     │  └─ BoardBuildError              its own   the build on the board failed, with that code
     └─ StoppedError                       130   asked to stop; what was done is saved
@@ -211,6 +212,24 @@ class CudaError(MerinoError):
 
 class SessionError(MerinoError):
     """A session was asked for something it cannot do now."""
+
+
+class BusyError(MerinoError):
+    """A server has no room for a request now; asking again later is right.
+
+    Args:
+        message: What is full, with the limit.
+        reason: "client" (too much of this client waits), "queue" (too much waits) or "stopping".
+        retry_after_s: When asking again may help; a guess.
+        hint: What to do.
+    """
+
+    def __init__(
+        self, message: str, reason: str, retry_after_s: float = 1.0, hint: Optional[str] = None
+    ):
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class BoardError(MerinoError):
