@@ -28,14 +28,12 @@ class Backend:
         vocab_size: Logits per row.
         position: Tokens in the cache.
         sums_in_half: Whether sums inside a matrix product may be rounded to half precision.
-        can_rewind: Whether ``rewind`` can go back to any position.
         n_best: The most logits that ``decode_best`` gives; 0 for a backend without it.
         kv_cache_bytes: What the cache occupies, allocated once; 0 for a backend without one.
     """
 
     name = "none"
     n_best = 0
-    can_rewind = True
     sums_in_half = False
 
     def __init__(self, context_len: int, vocab_size: int, kv_cache_bytes: int, description: str):
@@ -113,12 +111,12 @@ class Backend:
         self.position = 0
 
     def rewind(self, position: int) -> None:
-        """Forget what comes after the first ``position`` tokens, where ``can_rewind``.
+        """Forget what comes after the first ``position`` tokens: a text has several ends.
 
         Costs nothing: rows beyond ``position`` are written again.
 
         Raises:
-            SessionError: It holds fewer tokens, cannot go back, or is closed.
+            SessionError: It holds fewer tokens, or is closed.
         """
         self._check_open()
         if not 0 <= position <= self.position:
@@ -126,11 +124,6 @@ class Backend:
                 "the context holds {} tokens, it cannot go back to {}.".format(
                     self.position, position
                 )
-            )
-        if not self.can_rewind and 0 < position < self.position:
-            raise SessionError(
-                "the backend {} cannot go back, only begin anew.".format(self.name),
-                hint="call reset(), and read the tokens again.",
             )
         self.position = position
 

@@ -22,7 +22,7 @@ from merino_edge.errors import (
     UsageError,
 )
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 VARIABLE = "MERINO_EDGE_NATIVE"
 LIBRARY = "libmerino_edge.so"
 KERNELS = ("avx512vnni", "avx2", "neondot", "neon", "plain")  # the fastest first
@@ -61,6 +61,7 @@ _PROTOTYPES = {
     "me_step": (c_int, [c_void_p, c_int32, c_void_p]),
     "me_best": (c_int, [c_void_p, c_uint32, c_void_p, c_void_p]),
     "me_position": (c_uint32, [c_void_p]),
+    "me_rewind": (c_int, [c_void_p, c_uint32]),
     "me_reset": (None, [c_void_p]),
     "me_cancel": (None, [c_void_p]),
     "me_use_kernels": (c_int, [c_char_p]),

@@ -100,6 +100,10 @@ static void read_twice(me_session *s, uint32_t n, uint32_t vocab_size) {
         demand(me_step(s, ids[i], alone) == ME_OK, "one is read");
         demand(same(alone, together + i * row, row), "alone and together, the same logits");
     }
+    demand(me_rewind(s, n + 1) == ME_ERROR_ARGUMENT, "nobody goes back to what comes later");
+    demand(me_rewind(s, n - 1) == ME_OK && me_position(s) == n - 1, "the last token is forgotten");
+    demand(me_step(s, ids[n - 1], alone) == ME_OK, "it is read again");
+    demand(same(alone, together + (n - 1) * row, row), "with the same logits");
     free(ids), free(together), free(alone);
 }
 

@@ -55,6 +55,7 @@ def load(path):
     library.me_session_bytes.restype = c.c_size_t
     library.me_close.argtypes = library.me_session_close.argtypes = [c.c_void_p]
     library.me_position.argtypes = library.me_reset.argtypes = [c.c_void_p]
+    library.me_rewind.argtypes = [c.c_void_p, c.c_uint32]
     library.me_session_bytes.argtypes = [c.c_void_p, c.c_uint32, c.c_uint32]
     library.me_prefill.argtypes = [c.c_void_p, c.c_void_p, c.c_uint32, c.c_uint32, c.c_void_p]
     library.me_step.argtypes = [c.c_void_p, c.c_int32, c.c_void_p]

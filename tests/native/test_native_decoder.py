@@ -123,6 +123,28 @@ def test_quantised_logits_equal_the_references_with_rounded_activations(
     assert errors.max() < 0.02
 
 
+@pytest.mark.parametrize("kind", [F32, Q8], ids=["f32", "q8"])
+@pytest.mark.parametrize("n_kept", [0, 1, len(IDS) // 2, len(IDS)])
+def test_a_text_that_goes_back_continues_as_if_nothing_had_followed(
+    tmp_path, library, half_cache, kind, n_kept
+):
+    a = ARCHITECTURES["merino"]
+    path, _ = packed(tmp_path, a, kind)
+    session = Session(library, path, a.max_seq_len)
+    fresh = Session(library, path, a.max_seq_len)
+    session.prefill(IDS, 1, a.vocab_size)
+    assert library.me_rewind(session.session, n_kept) == 0
+    assert library.me_best(session.session, 1, None, None) != 0  # of which text, it cannot say
+    if n_kept:
+        fresh.prefill(IDS[:n_kept], 1, a.vocab_size)
+    other = (IDS[0] + 1) % a.vocab_size
+    assert (session.step(other, a.vocab_size) == fresh.step(other, a.vocab_size)).all()
+    assert library.me_rewind(session.session, n_kept + 2) != 0
+    assert library.me_position(session.session) == n_kept + 1
+    session.close()
+    fresh.close()
+
+
 def opened(library, path, data):
     """What the core says to a file: "" if it opens."""
     path.write_bytes(data)

@@ -22,7 +22,7 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default) /* a shared library exports these, and nothing else */
 
-#define ME_ABI_VERSION 2
+#define ME_ABI_VERSION 3
 
 enum {
     ME_OK = 0,
@@ -81,7 +81,10 @@ int me_best(me_session *session, uint32_t k, int32_t *ids, float *logits);
 int me_sample(me_session *session, float temperature, uint32_t top_k, float top_p, uint64_t *state,
               int32_t *id);
 uint32_t me_position(const me_session *session);
-void me_reset(me_session *session);
+/* Forgets what comes after the first n_tokens, which stay read: a text may be continued in several
+ * ways. ME_ERROR_ARGUMENT, and nothing forgotten, if fewer were read. me_best knows no logits then. */
+int me_rewind(me_session *session, uint32_t n_tokens);
+void me_reset(me_session *session); /* to the beginning */
 /* From another thread: the running me_prefill stops between chunks and returns ME_CANCELLED; the
  * tokens of the chunks before stay read, as me_position says. */
 void me_cancel(me_session *session);

@@ -187,9 +187,14 @@ int me_step(me_session *s, int32_t id, float *logits) {
 
 uint32_t me_position(const me_session *s) { return s ? s->position : 0; }
 
-void me_reset(me_session *s) {
-    if (s) s->position = s->has_logits = 0;
+int me_rewind(me_session *s, uint32_t n_tokens) {
+    if (!s || n_tokens > s->position) return ME_ERROR_ARGUMENT;
+    s->position = n_tokens;
+    s->has_logits = 0;
+    return ME_OK;
 }
+
+void me_reset(me_session *s) { me_rewind(s, 0); }
 
 void me_cancel(me_session *s) {
     if (s) __atomic_store_n(&s->cancelled, 1, __ATOMIC_RELAXED);

@@ -3,7 +3,7 @@
 The one idea: a session holds one text. Sorted by their ids, requests that begin alike follow each
 other, and the next one only needs what it does not share: the backend is *rewound* to where they
 part. The logits after a context are kept, since each of its continuations begins with them; a
-continuation of one token is answered by them alone. A backend that cannot go back begins anew.
+continuation of one token is answered by them alone.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class SessionScorer:
                 row = self._read(context, len(context) - 1)[0].copy()
             sums = [_judge(row[None], request.continuation[:1])]
             if len(request.continuation) > 1:
-                self._go_to(context)
+                self._backend.rewind(len(context))
                 sums += self._follow(request)
             yield place, Score(sum(found[0] for found in sums), all(found[1] for found in sums))
 
@@ -54,8 +54,7 @@ class SessionScorer:
         before: tuple[int, ...] = ()
         for place in _order(requests):
             inputs = requests[place].inputs
-            known = shared(before, inputs) if self._backend.can_rewind else 0
-            costs[place] = float(max(1, len(inputs) - known))
+            costs[place] = float(max(1, len(inputs) - shared(before, inputs)))
             before = inputs
         return costs
 
@@ -79,29 +78,11 @@ class SessionScorer:
             most_known: At least what comes after so many tokens is read, even if it is there.
         """
         known = min(shared(self._held, text), most_known)
-        if known < self._backend.position:
-            known = self._back_to(known)
+        self._backend.rewind(known)
         for start in range(known, len(text), self._chunk):
             logits = self._backend.prefill(text[start : start + self._chunk])
         self._held = text
         return logits
-
-    def _go_to(self, context: tuple[int, ...]) -> None:
-        """Hold a context that the backend holds more than, or has read before."""
-        if self._backend.position != len(context):
-            if self._back_to(len(context)) == len(context):
-                self._held = context
-            else:
-                self._held = ()
-                self._read(context, len(context) - 1)
-
-    def _back_to(self, position: int) -> int:
-        """Where the backend stands then: there, or at the beginning if it cannot go back."""
-        if self._backend.can_rewind:
-            self._backend.rewind(position)
-            return position
-        self._backend.reset()
-        return 0
 
     def _follow(self, request: Request) -> list[tuple[float, bool]]:
         """The continuation's later tokens, each judged by the logits after the one before."""

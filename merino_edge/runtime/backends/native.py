@@ -6,14 +6,14 @@ the next token, the core looks for them and the vocabulary stays where it is.
 
 Python notices Ctrl-C when a call of the core returns, so a caller who wants to be interrupted gives
 a long prompt in chunks, as the session does. The core counts the tokens that it has read as well;
-where an interruption came between its count and ours, the session must begin anew.
+where an interruption came between its count and ours, ours holds, and the core goes back to it.
 """
 
 from typing import Optional, Tuple
 
 import numpy as np
 
-from merino_edge.errors import SessionError, UnsupportedError
+from merino_edge.errors import UnsupportedError
 from merino_edge.formats.bundle import Bundle, optional_file
 from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.native_library import NativeLibrary
@@ -39,7 +39,6 @@ class NativeBackend(Backend):
     """
 
     name = "native"
-    can_rewind = False  # the core counts for itself, and only goes back to the beginning
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class NativeBackend(Backend):
         self._last_address = self._last_logits.ctypes.data
 
     def _forward(self, input_ids: np.ndarray, all_logits: bool) -> np.ndarray:
-        self._agree_on_position()
+        self._go_to_position()
         if input_ids.size == 1:
             self._step(input_ids, self._last_address)
             return self._last_logits
@@ -91,7 +90,7 @@ class NativeBackend(Backend):
         return logits
 
     def _forward_best(self, input_ids: np.ndarray, k: int) -> Tuple[np.ndarray, np.ndarray]:
-        self._agree_on_position()
+        self._go_to_position()
         self._step(input_ids, None)
         status = self._library.call.me_best(self._session, k, *self._best_addresses)
         self._library.check(status)
@@ -101,16 +100,8 @@ class NativeBackend(Backend):
         status = self._library.call.me_step(self._session, int(input_ids[0]), logits_address)
         self._library.check(status)
 
-    def _agree_on_position(self) -> None:
-        if self.position == 0:
-            self._library.call.me_reset(self._session)
-        elif self._library.call.me_position(self._session) != self.position:
-            raise SessionError(
-                "the native decoder was interrupted: it read more than {} tokens.".format(
-                    self.position
-                ),
-                hint="call reset(), and begin the text again.",
-            )
+    def _go_to_position(self) -> None:
+        self._library.check(self._library.call.me_rewind(self._session, self.position))
 
     def _release(self) -> None:
         self._library.call.me_session_close(self._session)

@@ -141,12 +141,10 @@ def test_a_session_reads_a_question_once(tmp_path):
     assert sum(read) == len(QUESTION) + 3 * 2  # one-token continuations cost nothing
 
 
-def test_a_backend_that_cannot_go_back_begins_anew(tmp_path, native_library):
+def test_the_native_core_goes_back_to_where_two_texts_part(tmp_path, native_library):
     path = native_bundle(tmp_path / "bundle", precision="fp32")
     with load(path, backend="native", threads=1) as session, load(path, "native", 1) as other:
         agrees(SessionScorer(session), fresh(other.backend), REQUESTS, tolerance=2e-3)
-        with pytest.raises(SessionError, match="cannot go back, only begin anew"):
-            session.backend.rewind(1)
 
 
 @pytest.mark.onnx
