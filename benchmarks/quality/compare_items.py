@@ -14,12 +14,33 @@ Example:
 import argparse
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from merino_edge.cli.output import table
 from merino_edge.errors import FormatError, MerinoError
 
 HEADER = ("task", "items", "other choices", "largest difference", "only 1st right", "only 2nd", "p")
+Items = dict[tuple[str, int], dict[str, Any]]  # (task, item) -> what was found
+
+
+class Difference(NamedTuple):
+    """What two evaluations of the same items make of them.
+
+    Attributes:
+        n: Items.
+        n_other_choices: Of them, those where another choice is the likeliest.
+        n_only_first: What only the first got right.
+        n_only_second: What only the second did.
+        p: That a split of these as uneven is chance (exact two-sided sign test); 1 for none.
+        largest: Difference of two log-likelihoods of one choice, nats.
+    """
+
+    n: int
+    n_other_choices: int
+    n_only_first: int
+    n_only_second: int
+    p: float
+    largest: float
 
 
 def main() -> None:
@@ -36,8 +57,8 @@ def main() -> None:
         parser.exit(1, f"error: {error}\n")
 
 
-def read(path: str) -> dict[tuple[str, int], dict[str, Any]]:
-    """(task, item) -> what was found.
+def read(path: str) -> Items:
+    """The items of a file.
 
     Raises:
         FormatError: A line is not an item.
@@ -51,9 +72,7 @@ def read(path: str) -> dict[tuple[str, int], dict[str, Any]]:
         raise FormatError(f"not the items of an evaluation: {error!r}.", path) from error
 
 
-def compare(
-    first: dict[tuple[str, int], dict[str, Any]], second: dict[tuple[str, int], dict[str, Any]]
-) -> list[tuple[str, ...]]:
+def compare(first: Items, second: Items) -> list[tuple[str, ...]]:
     """A row a task, over the items that both have.
 
     Raises:
@@ -64,19 +83,26 @@ def compare(
         raise FormatError("the two files have no item in common.")
     rows = []
     for task in dict.fromkeys(key[0] for key in both):
-        pairs = [(first[key], second[key]) for key in both if key[0] == task]
-        other = sum(a["choice"] != b["choice"] for a, b in pairs)
-        differences = [
-            abs(x - y)
-            for a, b in pairs
-            for x, y in zip(a["log_likelihoods"], b["log_likelihoods"], strict=True)
-        ]
-        right = [(a["metrics"].get("acc"), b["metrics"].get("acc")) for a, b in pairs]
-        one = sum(x == 1.0 and y == 0.0 for x, y in right)
-        two = sum(x == 0.0 and y == 1.0 for x, y in right)
-        facts = (str(len(pairs)), str(other), f"{max(differences):.1e}", str(one), str(two))
-        rows.append((task, *facts, f"{sign_test(one, two):.3f}"))
+        d = difference(first, second, task)
+        facts = (d.n, d.n_other_choices, f"{d.largest:.1e}", d.n_only_first, d.n_only_second)
+        rows.append((task, *map(str, facts), f"{d.p:.3f}"))
     return rows
+
+
+def difference(first: Items, second: Items, task: str) -> Difference:
+    """Of one task, over the items that both have."""
+    both = [key for key in second if key[0] == task and key in first]
+    pairs = [(first[key], second[key]) for key in both]
+    right = [(a["metrics"].get("acc"), b["metrics"].get("acc")) for a, b in pairs]
+    one = sum(x == 1.0 and y == 0.0 for x, y in right)
+    two = sum(x == 0.0 and y == 1.0 for x, y in right)
+    nats = [
+        abs(x - y)
+        for a, b in pairs
+        for x, y in zip(a["log_likelihoods"], b["log_likelihoods"], strict=True)
+    ]
+    other = sum(a["choice"] != b["choice"] for a, b in pairs)
+    return Difference(len(pairs), other, one, two, sign_test(one, two), max(nats, default=0.0))
 
 
 def sign_test(one: int, other: int) -> float:

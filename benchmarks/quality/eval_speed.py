@@ -259,7 +259,7 @@ def _task_rows(ways: list[Way]) -> list[tuple[str, ...]]:
             f"{way.items_per_s / alone:.2f}",
             f"{way.items_per_s / best:.2f}",
             f"{way.largest_difference:.1e}",
-            "the same" if not way.n_other_choices else f"{way.n_other_choices} others",
+            "the same" if not way.n_other_choices else f"other: {way.n_other_choices}",
         )
         for way in ways
     ]

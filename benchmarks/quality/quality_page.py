@@ -12,7 +12,8 @@ sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
 
 import contest  # noqa: E402
 import entrants  # noqa: E402
-from reports import filled  # noqa: E402
+import eval_speed  # noqa: E402
+from reports import filled, tables_of  # noqa: E402
 
 from merino_edge.formats import jsonio  # noqa: E402
 
@@ -23,7 +24,8 @@ def tables() -> dict[str, str]:
     """Name of a mark -> what stands there."""
     who = jsonio.read_record(str(HERE / "contestants.json"), entrants.SCHEMA, entrants.Contestants)
     pilot = jsonio.read_record(str(HERE / "contest-pilot.json"), contest.SCHEMA, contest.Report)
-    return {"contestants": entrants.markdown(who), "pilot": contest.markdown(pilot)}
+    others = tables_of(HERE, {"eval_speed.json": eval_speed})
+    return {"contestants": entrants.markdown(who), "pilot": contest.markdown(pilot), **others}
 
 
 if __name__ == "__main__":

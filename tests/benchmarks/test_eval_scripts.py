@@ -1,5 +1,6 @@
 """The scripts beside `merino-edge eval`: speed against the harness, and two runs item by item."""
 
+import argparse
 import importlib
 import json
 import sys
@@ -85,3 +86,52 @@ def test_speed_is_measured_in_turns_and_answers_are_compared(monkeypatch, tmp_pa
         assert way["n_other_choices"] == 0
     (tokens,) = report["tokens"]
     assert tokens["in_trees"] < tokens["alone"]
+
+
+@pytest.mark.torch
+@pytest.mark.onnx
+@pytest.mark.slow
+def test_forms_of_one_model_are_scored_once_and_compared(monkeypatch, tmp_path):
+    pytest.importorskip("lm_eval")
+    pretrained = script("pretrained", monkeypatch)
+    a = llama_architecture(max_seq_len=128, tie_embeddings=True)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", a)
+    bundle = str(tmp_path / "bundle")
+    build = ("build", "--target", "host", "--precision", "fp32", checkpoint, "-o", bundle)
+    pretrained.command(*build)
+    work = tmp_path / "work"
+    words = ["--data", write_data(tmp_path / "data"), "--work", str(work), "--context", "64"]
+    words += ["--form", f"torch={checkpoint}", "--form", f"ours={bundle}:ort@3"]
+    words += [
+        "--tasks",
+        "ptb,colours",
+        "--limit",
+        "5",
+        "--text-limit",
+        "2",
+        "-o",
+        str(tmp_path / "out.json"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["pretrained.py", *words])
+    pretrained.main()
+    first = (tmp_path / "out.json").read_text()
+    torch_form, ort_form = json.loads(first)["forms"]
+    assert [row["n_items"] for row in torch_form["rows"]] == [2, 5]
+    assert ort_form["rows"][1]["difference"]["n"] == 3
+    assert ort_form["rows"][1]["difference"]["n_other_choices"] == 0
+    assert ort_form["rows"][1]["difference"]["largest"] < 1e-3
+    times = [path.stat().st_mtime_ns for path in sorted(work.iterdir())]
+    pretrained.main()
+    assert [path.stat().st_mtime_ns for path in sorted(work.iterdir())] == times
+
+
+@pytest.mark.parametrize("words", ["=x", "a=", "a=b@c", "a"])
+def test_a_form_that_cannot_be_read_is_refused(monkeypatch, words):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not NAME=PATH"):
+        script("pretrained", monkeypatch).wanted(words)
+
+
+def test_a_form_has_a_backend_and_a_limit_of_its_own(monkeypatch):
+    wanted = script("pretrained", monkeypatch).wanted
+    assert wanted("double=nano/:tensorrt@10") == ("double", "nano/", "tensorrt", 10)
+    assert wanted("torch=smollm2/") == ("torch", "smollm2/", "torch", None)
