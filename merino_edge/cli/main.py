@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing and leaving."""
-        raise UsageError(message, hint="merino-edge {} --help".format(self.prog.split()[-1]))
+        raise UsageError(message, hint="{} --help".format(self.prog))
 
 
 def main(argv: Optional[List[str]] = None) -> int:

@@ -37,5 +37,6 @@ COMMANDS: Tuple[Command, ...] = (
     ),
     Command("inspect", "inspect_model", "both", "say what a bundle or an architecture holds"),
     Command("verify", "verify", "both", "check a bundle: files, graph, golden tokens"),
+    Command("bundle", "bundle", "both", "update a device: pack, install, activate, roll back"),
     Command("doctor", "doctor", "both", "check this machine and say what to mend"),
 )
