@@ -47,9 +47,7 @@ def architecture_card(title: str, a: Any, config: Any, facts: Dict[str, Any]) ->
 
     lines = [
         "{}  (architecture {})".format(title, facts["arch_id"]),
-        "shape         {} layers, {}, {}, {}{}".format(
-            a.n_layers, a.norm, a.position, "gated " if a.gated_ffn else "", a.activation
-        ),
+        "shape         {} layers, {}".format(a.n_layers, _kind(a)),
         "embedding     {} x {}{}, up to {} tokens".format(
             a.vocab_size, a.embed_dim, "" if a.tie_embeddings else " and a head", a.max_seq_len
         ),
@@ -73,6 +71,20 @@ def architecture_card(title: str, a: Any, config: Any, facts: Dict[str, Any]) ->
         "",
     ]
     return "\n".join(lines) + "\n" + _blocks(a, facts)
+
+
+def _kind(a: Any) -> str:
+    """What a layer is; what most decoders have goes without saying."""
+    words = [a.norm, a.position, "gated " + a.activation if a.gated_ffn else a.activation]
+    if a.norm_place == "post":
+        words[0] += " after each sublayer"
+    if not a.final_norm:
+        words[0] += ", none before the head"
+    if a.rope_fraction != 1.0:
+        words[1] += " on {:.0%} of a head".format(a.rope_fraction)
+    if a.parallel_residual:
+        words.append("attention and feed-forward side by side")
+    return ", ".join(words)
 
 
 def _blocks(a: Any, facts: Dict[str, Any]) -> str:

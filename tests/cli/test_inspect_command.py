@@ -13,6 +13,7 @@ from doubles import (
     tiny_bundle,
     write_tokenizer,
 )
+from model_families import opt_350m, pythia
 from repository import ROOT, find_python
 
 from merino_edge.cli.main import main
@@ -68,6 +69,19 @@ def test_an_architecture_is_described_by_what_follows_from_it(capsys):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()[-2:]]
     assert rows[0][:5] + rows[0][6:7] == ["1", "16", "2", "32", "2 x", first]
     assert rows[1][:5] + rows[1][6:7] == ["2", "24", "2", "40", "1 x", second]
+
+
+@pytest.mark.parametrize(
+    ("a", "words"),
+    [
+        (opt_350m(), "layernorm after each sublayer, none before the head, learned, relu"),
+        (pythia(), "rope on 25% of a head, gelu, attention and feed-forward side by side"),
+    ],
+)
+def test_what_a_layer_has_of_its_own_is_said(capsys, a, words):
+    write_architecture("arch.json", a)
+    assert main(["inspect", "arch.json"]) == 0
+    assert words in capsys.readouterr().out
 
 
 def test_json_holds_the_counts_and_the_entropy_and_nothing_else_is_on_stdout(capsys):
