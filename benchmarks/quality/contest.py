@@ -227,7 +227,7 @@ class Contest:
         yield "--resume"
 
 
-def command(*words: str) -> dict[str, Any]:
+def command(*words: str) -> Any:
     """What a command of ours answers in JSON.
 
     Raises:
@@ -237,8 +237,7 @@ def command(*words: str) -> dict[str, Any]:
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         raise MerinoError(f"merino-edge {words[0]} ended with {done.returncode}: {done.stderr}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return json.loads(done.stdout)
 
 
 def _key(job: Job) -> tuple[str, int, int, float]:

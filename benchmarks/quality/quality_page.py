@@ -11,6 +11,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
 
 import contest  # noqa: E402
+import entrant_times  # noqa: E402
 import entrants  # noqa: E402
 import eval_speed  # noqa: E402
 from reports import filled, tables_of  # noqa: E402
@@ -24,7 +25,7 @@ def tables() -> dict[str, str]:
     """Name of a mark -> what stands there."""
     who = jsonio.read_record(str(HERE / "contestants.json"), entrants.SCHEMA, entrants.Contestants)
     pilot = jsonio.read_record(str(HERE / "contest-pilot.json"), contest.SCHEMA, contest.Report)
-    others = tables_of(HERE, {"eval_speed.json": eval_speed})
+    others = tables_of(HERE, {"entrant_times.json": entrant_times, "eval_speed.json": eval_speed})
     return {"contestants": entrants.markdown(who), "pilot": contest.markdown(pilot), **others}
 
 

@@ -103,3 +103,20 @@ def test_rates_are_tried_and_a_training_that_is_done_is_not_repeated(scripts, op
     assert Path(options.work, "runs.jsonl").read_text() == lines
     assert len(lines.splitlines()) == 3
     assert "one" in contest.markdown(report)
+
+
+@pytest.mark.slow
+def test_contestants_are_timed_in_turns(scripts, options, native_library):
+    times = importlib.import_module("entrant_times")
+    words = argparse.Namespace(
+        contestants=options.contestants,
+        work=str(Path(options.work) / "times"),
+        precision="int8",
+        threads=1,
+        tokens=16,
+        rounds=2,
+    )
+    (one,) = times.make(words).times
+    assert one.contestant == "one"
+    assert len(one.itl_ms) == len(one.prefill_ms) == 2
+    assert min(one.itl_ms) > 0
