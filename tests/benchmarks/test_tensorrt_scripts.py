@@ -105,6 +105,7 @@ def report_of(name, folder):
     return json.loads((folder / "found.json").read_text("utf-8")), done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.rtx
 def test_layouts_are_timed_at_each_position_and_built_by_nvidia(tmp_path):
     report, page = report_of("layouts.py", tmp_path)

@@ -93,6 +93,7 @@ def test_a_predicted_table_has_no_board(board, measured, tmp_path):
         bench(board, measured.replace(provenance=PREDICTED), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_search_confirms_on_the_board(board, measured, tmp_path, capsys):
     table, output = tmp_path / "table.json", tmp_path / "arch.json"
     write_table(str(table), measured)

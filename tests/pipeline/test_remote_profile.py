@@ -208,6 +208,7 @@ def test_force_forgets_the_rounds_of_what_ended_but_not_of_what_a_power_cut_ende
         assert not rounds.exists()
 
 
+@pytest.mark.slow
 def test_a_board_that_stays_away_is_given_up_and_found_at_work_later(board, output):
     with (
         after(board, 1, board.stop),
@@ -235,6 +236,7 @@ def test_ctrl_c_leaves_the_board_measuring_and_cancel_ends_it(board, output):
     assert board.lines()
 
 
+@pytest.mark.slow
 def test_who_listens_is_told_that_it_was_cancelled(board, output):
     def cancel():
         cancel_profile(output, board.host, RemoteOptions(board.ssh_options))

@@ -71,6 +71,7 @@ def test_a_neighbour_of_the_optimum_breaks_a_limit_or_has_no_more_entropy():
         assert neighbour.change.startswith("block ")
 
 
+@pytest.mark.slow
 def test_a_larger_vocabulary_is_taken_where_its_fewer_tokens_pay():
     space = spaces.get("nano-vocab")
     config = SearchConfig(candidates=20_000, population=128)

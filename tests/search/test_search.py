@@ -91,8 +91,8 @@ def test_the_winner_of_the_tiny_space_is_the_best_of_its_fourteen_million_member
 
 # Identities only: integers decide them, so they hold on every platform.
 GOLDEN = [
-    ("paper", 52_000_000, 60_000_000_000, "339d8bc9acb8"),
-    ("paper", 61_000_000, 110_000_000_000, "ffe0210445cf"),
+    pytest.param("paper", 52_000_000, 60_000_000_000, "339d8bc9acb8", marks=pytest.mark.slow),
+    pytest.param("paper", 61_000_000, 110_000_000_000, "ffe0210445cf", marks=pytest.mark.slow),
     ("paper", 64_000_000, 160_000_000_000, "09a6eec1624b"),
 ]
 
