@@ -54,6 +54,8 @@ class Run(NamedTuple):
         val_bits_per_byte: The same, for any vocabulary.
         train_s: Seconds, on a machine that did other things as well.
         scores: Text -> metric -> value, of ``merino-edge eval``; empty for a trial of a rate.
+        curve: Tokens seen, and bits per byte then, of the beginning of the held-out part alone:
+            what validations during a training look at.
     """
 
     contestant: str
@@ -64,6 +66,7 @@ class Run(NamedTuple):
     val_bits_per_byte: float
     train_s: float
     scores: dict[str, dict[str, float]]
+    curve: list[list[float]] = []
 
 
 class Report(NamedTuple):
@@ -186,6 +189,7 @@ class Contest:
         write_architecture(str(architecture), job.contestant.architecture)
         facts = command("train", str(architecture), *self._settings(job), "-o", str(folder))
         scores = self._scores(folder) if job.scored else {}
+        unit = facts["val_bits_per_byte"] / facts["val_loss"]
         run = Run(
             job.contestant.name,
             job.seed,
@@ -193,8 +197,9 @@ class Contest:
             job.learning_rate,
             facts["val_loss"],
             facts["val_bits_per_byte"],
-            _seconds(folder),
+            metrics(folder)[-1]["elapsed_s"],
             scores,
+            curve(job.contestant, folder, unit) if job.scored else [],
         )
         with self._lock, self._lines.open("a") as stream:
             stream.write(json.dumps(run._asdict()) + "\n")
@@ -244,12 +249,26 @@ def _key(job: Job) -> tuple[str, int, int, float]:
     return job.contestant.name, job.seed, job.n_tokens, job.learning_rate
 
 
-def _seconds(folder: Path) -> float:
-    """Of a training, interruptions left out."""
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """What a training wrote down, step by step; interruptions are left out of its seconds.
+
+    Raises:
+        FormatError: There is nothing.
+    """
     path = Path(f"{folder}.run") / "metrics.jsonl"
     if not path.exists():
         raise FormatError("a training left no metrics.", str(path))
-    return float(json.loads(path.read_text().splitlines()[-1])["elapsed_s"])
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def curve(contestant: Contestant, folder: Path, unit: float) -> list[list[float]]:
+    """Tokens and held-out bits per byte; ``unit``: bits per byte of a nat per token."""
+    tokens_per_step = TrainConfig.for_model(contestant.architecture).tokens_per_step
+    return [
+        [line["step"] * tokens_per_step, round(line["val_loss"] * unit, 5)]
+        for line in metrics(folder)
+        if line.get("val_loss") is not None
+    ]
 
 
 def markdown(report: Report) -> str:

@@ -9,6 +9,7 @@ import pytest
 from repository import ROOT
 
 from merino_edge.core import counting
+from merino_edge.errors import FormatError
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, BlockSpec
 
@@ -51,6 +52,19 @@ def test_the_page_shows_its_files(scripts):
     text = page.PAGE.read_text("utf-8")
     assert page.filled(text, page.tables()) == text
     assert "| searched " in text
+
+
+def test_the_plot_has_a_line_for_each_contestant(scripts, field, tmp_path):
+    pytest.importorskip("matplotlib")
+    plot = importlib.import_module("contest_plot")
+    report = jsonio.read_record(
+        str(FOLDER / "contest-pilot.json"), scripts[1].SCHEMA, scripts[1].Report
+    )
+    plot.draw(report, str(tmp_path / "plot.svg"))
+    drawn = (tmp_path / "plot.svg").read_text("utf-8")
+    assert all(contestant.name in drawn for contestant in field.contestants)
+    with pytest.raises(FormatError, match="no training of this contest has a curve"):
+        plot.draw(report._replace(runs=[]), str(tmp_path / "none.svg"))
 
 
 @pytest.mark.slow
@@ -97,6 +111,7 @@ def test_rates_are_tried_and_a_training_that_is_done_is_not_repeated(scripts, op
     assert full.learning_rate == min(trials, key=lambda run: run.val_loss).learning_rate
     assert full.n_tokens == 8192
     assert set(full.scores) == {"wikitext2", "ptb"}
+    assert [point[0] for point in full.curve][-1] == 8192
     assert full.scores["ptb"]["bits_per_byte"] > 0
     lines = Path(options.work, "runs.jsonl").read_text()
     assert contest.make(options).runs == report.runs
