@@ -31,6 +31,7 @@ COMMANDS: Tuple[Command, ...] = (
     Command("import", "import_model", "host", "turn other people's weights into a checkpoint"),
     Command("build", "build", "both", "make a bundle that a machine can run"),
     Command("run", "run", "both", "generate text with a bundle"),
+    Command("serve", "serve", "both", "serve a bundle over HTTP, as OpenAI's API"),
     Command("bench", "bench", "both", "time prefill and decode of a bundle"),
     Command(
         "profile", "profile", "both", "time many decoders, for searches that keep their promise"

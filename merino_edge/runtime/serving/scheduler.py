@@ -23,6 +23,7 @@ from merino_edge.runtime.session import GenerationSession
 
 CHUNK = 64  # tokens of a prompt in one turn: what others wait for at most, besides each other
 LOOK_S = 0.1  # between two looks for deadlines in the queue
+STUCK_S = 60.0  # a turn that takes longer is no turn any more
 
 
 class Limits(NamedTuple):
@@ -80,7 +81,7 @@ class Scheduler:
         self._queue = FairQueue(self.limits.queue, self.limits.queue_per_client)
         self._changed = threading.Condition()
         self._stopping, self._stop_at_s = False, float("inf")
-        self._looked_s = 0.0
+        self._looked_s, self._turned_s = 0.0, clock()
         self._thread = threading.Thread(target=self._loop, name="scheduler", daemon=True)
         self._thread.start()
 
@@ -97,7 +98,8 @@ class Scheduler:
     @property
     def is_well(self) -> bool:
         """Whether requests are taken on and worked on."""
-        return self._thread.is_alive() and not self._stopping
+        is_stuck = bool(self._running) and self._clock() - self._turned_s > STUCK_S
+        return self._thread.is_alive() and not self._stopping and not is_stuck
 
     def submit(self, request: Request) -> Ticket:
         """Take a request on.
@@ -236,6 +238,7 @@ class Scheduler:
 
     def _turn(self, running: Running) -> None:
         """One portion of one request, whatever comes of it."""
+        self._turned_s = self._clock()
         reason = self._reason_to_end(running)
         if reason:
             return self._finish(running, reason)
