@@ -1,0 +1,186 @@
+"""The pages: every command in them is typed, or says why not; every link leads somewhere.
+
+A page's blocks run in order, in a folder with small stand-ins for what the reader has already: a
+few chapters of text, a model, a board's table. ``doc_pages.SHORTER`` is all that changes a command.
+"""
+
+import os
+import re
+import sys
+from pydoc_data.topics import topics
+
+import pytest
+from doc_pages import NEEDS, Reader, blocks_of, commands_of
+from doubles import native_bundle
+from repository import ROOT
+
+from merino_edge.cli.registry import COMMANDS
+
+sys.path.insert(0, str(ROOT / "docs"))
+import make_commands  # noqa: E402
+
+DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("**/README.md")),
+    *sorted((ROOT / "jetson").glob("**/*.md")),
+]
+names = {"argvalues": PAGES, "ids": lambda path: str(path.relative_to(ROOT))}
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+TOPICS = ("assignment", "bltin-type-objects", "compound", "import", "numbers", "strings", "types")
+
+
+def texts(folder):
+    """Seven chapters of Python's own manual: what a reader has as texts/."""
+    (folder / "texts").mkdir()
+    for name in TOPICS:
+        (folder / f"texts/{name}.txt").write_text(topics[name], encoding="utf-8")
+
+
+def text_file(folder):
+    (folder / "text.txt").write_text(topics["numbers"], encoding="utf-8")
+
+
+def gguf_file(folder):
+    """A file of the llama family, with room for a question."""
+    from tiny_gguf import write_gguf
+
+    os.rename(write_gguf(folder, storage="Q8_0", llama__context_length=256), folder / GGUF)
+
+
+def hugging_face_folder(folder):
+    """A small Pythia, as transformers saves it."""
+    from tiny_hf import random_model, save_hf_folder
+
+    save_hf_folder(folder / "pythia-70m-folder", random_model("pythia"))
+
+
+def eval_data(folder):
+    """The texts that ``eval`` scores."""
+    from tiny_tasks import write_data
+
+    write_data(folder / "data")
+
+
+def checkpoint_folder(folder):
+    """A checkpoint: random weights, and a tokenizer of a few hundred tokens."""
+    from tiny_tasks import write_checkpoint
+
+    write_checkpoint(folder / "checkpoint")
+
+
+def bundle_folder(folder):
+    """A bundle for the native decoder, as `build --target nano-cpu` makes it."""
+    native_bundle(folder / "bundle")
+
+
+# What the reader of a page has before its first command.
+BEFORE = {
+    "bring-your-own-model.md": [gguf_file, hugging_face_folder, text_file],
+    "deploy.md": [checkpoint_folder],
+    "design-a-model.md": [texts],
+    "embed.md": [bundle_folder],
+    "train-and-evaluate.md": [texts, eval_data],
+}
+SLOW = set()
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MERINO_EDGE_CACHE", str(tmp_path / "engines"))
+    return Reader(tmp_path)
+
+
+def runnable():
+    marks = [pytest.mark.torch, pytest.mark.onnx]
+    for name in DOCS:
+        if any(not block.needs for block in blocks_of((ROOT / "docs" / name).read_text("utf-8"))):
+            more = [pytest.mark.slow] if name in SLOW else []
+            yield pytest.param(name, marks=marks + more, id=name)
+
+
+@pytest.mark.parametrize("name", list(runnable()))
+def test_what_a_page_says_to_type_works(name, reader, native_library):
+    for prepare in BEFORE.get(name, []):
+        prepare(reader.folder)
+    for block in blocks_of((ROOT / "docs" / name).read_text("utf-8")):
+        if not block.needs:
+            reader.type(block)
+
+
+@pytest.mark.parametrize("path", **names)
+def test_every_mark_gives_a_reason_that_is_known(path):
+    reasons = [block.needs for block in blocks_of(path.read_text("utf-8")) if block.needs]
+    assert [reason for reason in reasons if reason.split(",")[0] not in NEEDS] == []
+
+
+@pytest.mark.parametrize("path", **names)
+def test_every_relative_link_leads_somewhere(path):
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.M | re.S)
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        there = (path.parent / file) if file else path
+        if not there.exists() or (anchor and anchor not in anchors_of(there)):
+            dead.append(target)
+    assert dead == []
+
+
+def anchors_of(path):
+    """What a heading can be linked by, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("path", **names)
+def test_every_file_of_ours_that_a_page_names_is_there(path):
+    """In backticks, from the root of the checkout: `benchmarks/...`, `tests/...`."""
+    folders = "benchmarks|docs|jetson|merino_edge|tests|docker"
+    named = re.findall(rf"`((?:{folders})/[\w./-]*\w)`", path.read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def help_words(command):
+    """Every word that the help of a command and of its verbs has."""
+    words = make_commands.help_of(command.name)
+    return words + "".join(
+        make_commands.help_of(command.name, verb) for verb in make_commands.verbs_of(command)
+    )
+
+
+def test_every_option_in_a_page_is_one_of_its_command():
+    """Also in blocks that are not run, and in sentences: `merino-edge build --best 40`."""
+    known = {c.name: set(re.findall(r"(?<![\w-])--?[\w-]+", help_words(c))) for c in COMMANDS}
+    wrong = []
+    for path in [page for page in PAGES if page.name != "commands.md"]:
+        for command in typed_in(path.read_text("utf-8")):
+            verb, *words = command.split()[1:] or [""]
+            options = [re.sub(r"=.*", "", word) for word in words if word.startswith("-")]
+            options = [option for option in options if re.fullmatch(r"--?[a-z][\w-]*", option)]
+            if verb in ("--help", "--version", "VERB"):
+                continue
+            if verb not in known or not set(options) <= known[verb] | {"-h", "--help"}:
+                wrong.append(f"{path.name}: {command}")
+    assert wrong == []
+
+
+def typed_in(text):
+    """Every `merino-edge ...` of a page: in code spans, and in blocks of sh."""
+    inline = re.findall(r"(?<!`)`(merino-edge [^`\n]+)`(?!`)", text)
+    blocks = [line for b in blocks_of(text) if b.language == "sh" for line in commands_of(b)]
+    plain = [line for line in blocks if line.startswith("merino-edge ")]
+    return inline + [re.split(r" [|>&]|;", line)[0] for line in plain]
+
+
+@pytest.mark.skipif(
+    not (3, 10) <= sys.version_info < (3, 13), reason="this Python lays help out otherwise"
+)
+def test_the_page_of_commands_is_what_help_says():
+    assert make_commands.PAGE.read_text("utf-8") == make_commands.page(), (
+        "make it again: python docs/make_commands.py"
+    )
