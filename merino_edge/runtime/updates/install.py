@@ -85,6 +85,8 @@ def install(
     with store.installing():
         with store.locked() as found:
             slot, active = _free_slot(store, found), _held(store, found.active)
+        for left in (_INCOMING, _OUTGOING):
+            durable.remove(os.path.join(store.slots, left))
         reader = ArchiveReader(stream, path)
         signed_by = trust.check_signature(reader, trust.key_paths(store.keys, chosen.keys), path)
         _check_schema(reader.index, active, path)
@@ -183,8 +185,6 @@ def _check_size(store: Store, index: ArchiveIndex, max_bytes: int, path: str) ->
 def _fill(store: Store, slot: str, reader: ArchiveReader, path: str) -> None:
     incoming = os.path.join(store.slots, _INCOMING)
     outgoing = os.path.join(store.slots, _OUTGOING)
-    for left in (incoming, outgoing):
-        durable.remove(left)
     try:
         _unpack(reader, incoming)
         _check_bundle(reader.index, os.path.join(incoming, "bundle"), path)
