@@ -33,6 +33,8 @@ OLD, NEW = '; python_version < "3.7"', '; python_version >= "3.7"'
 LINUX_X86 = '; sys_platform == "linux" and platform_machine == "x86_64"'
 LIBRARY = os.path.join("merino_edge", "native", "lib", "libmerino_edge.so")
 # A C compiler for other machines and older systems, and a setuptools that builds wheels by itself.
+# Ed25519 for signed updates; 1.5.0 is the last with wheels for Python 3.6, aarch64 among them.
+PYNACL = ["PyNaCl==1.5.0" + OLD, "PyNaCl>=1.5" + NEW]
 WHEELS = ["ziglang==0.17.1", "setuptools>=70.1"]
 ONNXRUNTIME = ["onnxruntime==1.10.0" + OLD, "onnxruntime>=1.10" + NEW]
 
@@ -119,6 +121,7 @@ setup(
     ],
     extras_require={
         "device": ONNXRUNTIME,
+        "updates": PYNACL,
         "host": [
             "torch>=2.5",
             "onnx>=1.16",
@@ -149,10 +152,12 @@ setup(
             "vermin",
             "codespell",
             "transformers>=4.50",  # whose models the imported ones must equal
+            "openai>=1.40",  # whose client the server must satisfy
             # NVIDIA's parser and builder, which need no GPU.
             "tensorrt-rtx-cu12-libs==1.7.1.116" + LINUX_X86,
             "tensorrt-rtx-cu12-bindings==1.7.1.116" + LINUX_X86,
         ]
+        + PYNACL
         + WHEELS,
     },
     entry_points={"console_scripts": ["merino-edge = merino_edge.cli.main:main"]},
