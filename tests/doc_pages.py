@@ -26,7 +26,9 @@ from repository import ROOT
 from merino_edge.cli.main import main
 
 NEEDS = ("board", "network", "time", "gpu", "data", "package", "compiler", "server")
-BLOCK = re.compile(r"(?:^<!-- (needs|exit): ([^>]+?) -->\n)?^```(sh|python)\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"(?:^<!-- (needs|exit): ([^>]+?) -->\n)?^```(sh|python)\n(.*?)^```$", re.M | re.S
+)
 SHORTER = (
     (r"--steps \d+", "--steps 3 --batch-size 2 --seq-len 32 --eval-every 3"),
     (r"n_steps = \d+", "n_steps = 3\nbatch_size = 2\nseq_len = 32\neval_every = 3"),
