@@ -2,8 +2,8 @@
 
 The one idea: a board of JetPack 4.6 has an old pip and often no network, so nothing is decided
 there. Here the pinned wheels are fetched for its Python and its processor, our own is compiled for
-it, one requirements file names each of them by its SHA-256, and pip, asked with the board's platform,
-must find the whole of it complete without an index before the folder gets its name.
+it, one requirements file names each of them by its SHA-256, and pip, asked with the board's
+platform, must find the whole of it complete without an index before the folder gets its name.
 
     python jetson/wheelhouse.py -o dist/board-kit
 
@@ -44,12 +44,15 @@ def platform_options(machine: str = MACHINE) -> list[str]:
     return options + [f"--platform=manylinux{glibc}_{machine}" for glibc in GLIBCS]
 
 
-def make_kit(output: pathlib.Path, wheel: pathlib.Path | None = None) -> None:
+def make_kit(
+    output: pathlib.Path, wheel: pathlib.Path | None = None, machine: str = MACHINE
+) -> None:
     """Make the folder, or leave what was there untouched.
 
     Args:
         output: Its path; a kit that lies there already is replaced.
         wheel: Our own wheel for the board; None to compile it.
+        machine: "x86_64" for a test that installs the kit where it was made.
 
     Raises:
         subprocess.CalledProcessError: pip or the compiler refused, with its own words on stderr.
@@ -61,8 +64,8 @@ def make_kit(output: pathlib.Path, wheel: pathlib.Path | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=output.parent) as folder:
         kit = pathlib.Path(folder) / "kit"
         copy_kit(kit)
-        fill_wheelhouse(kit / "wheelhouse", wheel)
-        check_complete(kit / "wheelhouse")
+        fill_wheelhouse(kit / "wheelhouse", wheel, machine)
+        check_complete(kit / "wheelhouse", machine)
         write_sums(kit)
         if output.exists():
             shutil.rmtree(output)
@@ -77,23 +80,23 @@ def copy_kit(kit: pathlib.Path) -> None:
         (shutil.copytree if source.is_dir() else shutil.copy2)(source, kit / name)
 
 
-def fill_wheelhouse(wheelhouse: pathlib.Path, wheel: pathlib.Path | None) -> None:
+def fill_wheelhouse(wheelhouse: pathlib.Path, wheel: pathlib.Path | None, machine: str) -> None:
     """The pinned wheels, our own, and the file that names them all."""
     wheelhouse.mkdir()
     fetch = ["download", "--no-deps", "--require-hashes", f"--requirement={REQUIREMENTS}"]
-    pip([*fetch, f"--dest={wheelhouse}", *platform_options()])
-    ours = wheelhouse / shutil.copy2(wheel or compile_wheel(wheelhouse), wheelhouse)
+    pip([*fetch, f"--dest={wheelhouse}", *platform_options(machine)])
+    ours = pathlib.Path(shutil.copy2(wheel or compile_wheel(wheelhouse, machine), wheelhouse))
     (wheelhouse / "requirements.txt").write_text(
         f"{REQUIREMENTS.read_text('utf-8')}\n{pinned(ours)}\n", encoding="utf-8"
     )
 
 
-def compile_wheel(folder: pathlib.Path) -> pathlib.Path:
+def compile_wheel(folder: pathlib.Path, machine: str) -> pathlib.Path:
     """Our wheel for the board, compiled beside ``folder``."""
     made = folder.parent.parent / "wheels"
     native_build = HERE.parent / "native_build.py"
     subprocess.run([sys.executable, native_build, "wheels", made], check=True)
-    (wheel,) = made.glob(f"*_{MACHINE}.whl")
+    (wheel,) = made.glob(f"*_{machine}.whl")
     return wheel
 
 
@@ -103,7 +106,7 @@ def pinned(wheel: pathlib.Path) -> str:
     return f"{name.replace('_', '-')}=={version} --hash=sha256:{sha256(wheel)}"
 
 
-def check_complete(wheelhouse: pathlib.Path) -> None:
+def check_complete(wheelhouse: pathlib.Path, machine: str) -> None:
     """Let pip resolve everything as the board will: from this folder alone.
 
     It writes copies that nobody needs, because only "download" takes a platform and resolves.
@@ -111,7 +114,7 @@ def check_complete(wheelhouse: pathlib.Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         ask = ["download", "--no-index", f"--find-links={wheelhouse}", "--require-hashes"]
         ask += [f"--requirement={wheelhouse / 'requirements.txt'}", f"--dest={folder}"]
-        pip([*ask, *platform_options()])
+        pip([*ask, *platform_options(machine)])
 
 
 def write_sums(kit: pathlib.Path) -> None:
