@@ -65,3 +65,53 @@ ORIN_HEAT = {
     "/sys/class/hwmon/hwmon3/oc1_event_cnt": "0\n",
     "/sys/class/hwmon/hwmon3/oc3_event_cnt": "7\n",
 }
+
+# A Jetson Orin Nano with JetPack 6.2, as its kernel 5.15 and its packages describe it.
+JETSON_ORIN = {
+    "/proc/device-tree/model": "NVIDIA Jetson Orin Nano Developer Kit\0",
+    "/etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, "
+    "EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025\n",
+    "/etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
+    "/proc/cpuinfo": "".join(
+        f"processor\t: {core}\nFeatures\t: fp asimd aes crc32 atomics fphp asimdhp asimddp\n"
+        "CPU implementer\t: 0x41\nCPU part\t: 0xd42\n\n"
+        for core in range(6)
+    ),
+    "/proc/meminfo": "MemTotal:        7802100 kB\nMemAvailable:    6100000 kB\n"
+    "SwapTotal:       3901040 kB\n",
+    "/proc/swaps": "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+    "/dev/zram0                              partition\t650172\t\t0\t\t5\n",
+    "/proc/loadavg": "0.10 0.10 0.10 1/300 900\n",
+    "/etc/group": "root:x:0:\nvideo:x:44:user\nrender:x:104:user\ni2c:x:116:user\ndocker:x:999:\n",
+    "/sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
+    "/sys/class/thermal/thermal_zone0/temp": "48500\n",
+    "/sys/class/thermal/thermal_zone1/type": "gpu-thermal\n",
+    "/sys/class/thermal/thermal_zone1/temp": "47250\n",
+    _CPU + "governor": "schedutil\n",
+    _CPU + "min_freq": "1510400\n",
+    _CPU + "max_freq": "1510400\n",
+    _CPU + "cur_freq": "1510400\n",
+    "/sys/class/devfreq/17000000.gpu/min_freq": "1020000000\n",
+    "/sys/class/devfreq/17000000.gpu/max_freq": "1020000000\n",
+    "/sys/class/devfreq/17000000.gpu/cur_freq": "1020000000\n",
+    "/var/lib/nvpmodel/status": "pmode:0002\n",
+    "/etc/nvpmodel.conf": "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=25W >\n"
+    "< POWER_MODEL ID=2 NAME=MAXN_SUPER >\n< POWER_MODEL ID=3 NAME=7W >\n",
+    "/usr/lib/aarch64-linux-gnu/libnvinfer.so.10": "",
+    "/usr/lib/aarch64-linux-gnu/libnvinfer.so.10.3.0": "",
+    "/usr/local/cuda/version.json": '{"cuda": {"name": "CUDA SDK", "version": "12.6.20240801"}}\n',
+    "/var/lib/dpkg/status": "Package: nvidia-jetpack\nStatus: install ok installed\n"
+    "Architecture: arm64\nVersion: 6.2+b77\n\n"
+    "Package: libnvinfer10\nStatus: install ok installed\nVersion: 10.3.0.30-1+cuda12.5\n\n"
+    "Package: libnvinfer8\nStatus: deinstall ok config-files\nVersion: 8.6.2.3-1+cuda12.2\n\n"
+    "Package: python3-libnvinfer\nStatus: install ok installed\nVersion: 10.3.0.30-1+cuda12.5\n",
+}
+# A desktop of the Nano's JetPack, as its kernel shows its programs: 15 letters of the name.
+NANO_DESKTOP = {
+    "/proc/4711/comm": "gnome-shell\n",
+    "/proc/4711/status": "Name:\tgnome-shell\nVmRSS:\t  310000 kB\n",
+    "/proc/4800/comm": "Xorg\n",
+    "/proc/4800/status": "Name:\tXorg\nVmRSS:\t   90000 kB\n",
+    "/proc/5000/comm": "python3\n",
+    "/proc/5000/status": "Name:\tpython3\nVmRSS:\t  900000 kB\n",
+}

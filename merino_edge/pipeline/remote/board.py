@@ -19,17 +19,9 @@ from merino_edge.pipeline.quantities import human
 from merino_edge.pipeline.remote.link_errors import last_line
 from merino_edge.pipeline.remote.ssh import Ssh
 
-# $1 the folder for bundles, $2 the program's first word or nothing. A shell that ssh starts does
-# not read ~/.profile, so ~/.local/bin, where `pip install --user` puts programs, is often not on
-# its PATH.
-_PROBE = """
-at_home() { case $1 in "~"|"~/"*) printf %s "$HOME${1#"~"}";; *) printf %s "$1";; esac; }
-folder=$(at_home "$1"); program=$(at_home "$2")
-case $folder in /*) ;; *) folder=$HOME/$folder;; esac
-for tool in dd df flock mv setsid sha256sum tail wc; do
-  command -v "$tool" >/dev/null || echo "lacks=$tool"
-done
-mkdir -p "$folder" && echo "folder=$folder" && echo "free=$(df -Pk "$folder" | tail -n 1)"
+# $program the program's first word or nothing. A shell that ssh starts does not read ~/.profile, so
+# ~/.local/bin, where `pip install --user` puts programs, is often not on its PATH.
+_FIND_PROGRAM = """
 if [ -n "$program" ]; then
   command -v "$program" | sed 's/^/program=/'
 elif command -v merino-edge >/dev/null; then
@@ -41,6 +33,24 @@ elif python3 -c 'import merino_edge' 2>/dev/null; then
 fi
 exit 0
 """
+_AT_HOME = """
+at_home() { case $1 in "~"|"~/"*) printf %s "$HOME${1#"~"}";; *) printf %s "$1";; esac; }
+"""
+# $1 the folder for bundles, $2 the program's first word or nothing.
+_PROBE = (
+    _AT_HOME
+    + """
+folder=$(at_home "$1"); program=$(at_home "$2")
+case $folder in /*) ;; *) folder=$HOME/$folder;; esac
+for tool in dd df flock mv setsid sha256sum tail wc; do
+  command -v "$tool" >/dev/null || echo "lacks=$tool"
+done
+mkdir -p "$folder" && echo "folder=$folder" && echo "free=$(df -Pk "$folder" | tail -n 1)"
+"""
+    + _FIND_PROGRAM
+)
+# $1 as $2 above. Writes nothing, so a board can be looked at before anything is sent to it.
+_FIND = _AT_HOME + 'program=$(at_home "$1")\n' + _FIND_PROGRAM
 _DOCTOR = '"$@" doctor --json </dev/null || exit 1'
 
 
@@ -85,7 +95,7 @@ def ask_board(ssh: Ssh, remote_dir: str, program: str, needs_engine: bool) -> Bo
     answer = ssh.run(_PROBE, remote_dir, given[0] if given else "")
     facts = dict(line.partition("=")[::2] for line in answer.stdout.splitlines())
     _check_probe(ssh.host, facts, remote_dir, program, answer.stderr)
-    words = (facts["program"], *(["-m", facts["module"]] if "module" in facts else given[1:]))
+    words = _words(facts, given)
     about = _doctor(ssh, words)
     board = Board(
         program=words,
@@ -100,6 +110,24 @@ def ask_board(ssh: Ssh, remote_dir: str, program: str, needs_engine: bool) -> Bo
     if needs_engine:
         _check_engine(ssh.host, board)
     return board
+
+
+def ask_doctor(ssh: Ssh, program: str) -> dict[str, Any]:
+    """What the board's own ``doctor --json`` says; nothing is written there.
+
+    Args:
+        ssh: An open connection.
+        program: How merino-edge starts there; "" looks for it.
+
+    Raises:
+        BoardError: No merino-edge there, or it does not work.
+    """
+    given = shlex.split(program)
+    answer = ssh.run(_FIND, given[0] if given else "")
+    facts = dict(line.partition("=")[::2] for line in answer.stdout.splitlines())
+    if "program" not in facts:
+        raise _no_merino_edge(ssh.host, program)
+    return _doctor(ssh, _words(facts, given))
 
 
 def check_room(ssh: Ssh, board: Board, missing_bytes: int, engine_bytes: int) -> None:
@@ -160,6 +188,12 @@ def _doctor(ssh: Ssh, words: Sequence[str]) -> dict[str, Any]:
         last_line(answer.stderr) or last_line(answer.stdout),
         f"ssh {ssh.host} {shlex.join(words)} doctor",
     )
+
+
+def _words(facts: dict[str, str], given: Sequence[str]) -> tuple[str, ...]:
+    """What starts merino-edge there."""
+    more = ["-m", facts["module"]] if "module" in facts else given[1:]
+    return (facts["program"], *more)
 
 
 def _free_bytes(df_line: str) -> int:
