@@ -92,9 +92,9 @@ def markdown(report: Report) -> str:
 def sections(report: Report) -> dict[str, str]:
     """Name of a mark -> its table."""
     threads = f"{report.threads} thread{'' if report.threads == 1 else 's'}"
-    work = f"{threads}; a prompt of {report.n_prompt} tokens, {report.n_gen} generated"
+    work = f"a prompt of {report.n_prompt} tokens, {report.n_gen} generated"
     return {
-        "headline_conditions": f"{headline(report.provenance)}; {work}\n",
+        "headline_conditions": f"{headline(report.provenance, threads)}; {work}\n",
         "headline_sizes": _sizes(report),
         "headline_times": _times(report),
         "headline_ratios": _ratios(report),

@@ -91,11 +91,13 @@ class Report(NamedTuple):
     Attributes:
         provenance: Date, machine, versions.
         context_len: Tokens that each reads at once.
+        threads: Of each.
         forms: The first is what the others are compared with.
     """
 
     provenance: Provenance
     context_len: int
+    threads: int
     forms: list[Form]
 
 
@@ -154,7 +156,7 @@ def make(options: argparse.Namespace) -> Report:
         items = (items_of(options.work, each) for each in (names[0], form.name))
         forms.append(compared(form.name, found, *items))
         progress.done(f"{form.name}: {forms[-1].scoring_s:.0f} s")
-    return Report(begun, options.context, forms)
+    return Report(begun, options.context, options.threads, forms)
 
 
 def scored(form: Wanted, options: argparse.Namespace) -> Iterator[Evaluation]:
@@ -228,7 +230,7 @@ def sections(report: Report) -> dict[str, str]:
     other = [(task, *(_other(form, task) for form in report.forms[1:])) for task in asked]
     other.append(("all", *(_other(form, *asked) for form in report.forms[1:])))
     return {
-        "pretrained_conditions": headline(report.provenance) + "\n",
+        "pretrained_conditions": headline(report.provenance, f"{report.threads} threads") + "\n",
         "pretrained_texts": table(head, rows),
         "pretrained_questions": table(head, right),
         "pretrained_choices": table(("", *head[2:]), other),

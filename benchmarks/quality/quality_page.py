@@ -14,6 +14,7 @@ import contest  # noqa: E402
 import entrant_times  # noqa: E402
 import entrants  # noqa: E402
 import eval_speed  # noqa: E402
+import pretrained  # noqa: E402
 from reports import filled, tables_of  # noqa: E402
 
 from merino_edge.formats import jsonio  # noqa: E402
@@ -25,7 +26,12 @@ def tables() -> dict[str, str]:
     """Name of a mark -> what stands there."""
     who = jsonio.read_record(str(HERE / "contestants.json"), entrants.SCHEMA, entrants.Contestants)
     pilot = jsonio.read_record(str(HERE / "contest-pilot.json"), contest.SCHEMA, contest.Report)
-    others = tables_of(HERE, {"entrant_times.json": entrant_times, "eval_speed.json": eval_speed})
+    sources = {
+        "entrant_times.json": entrant_times,
+        "eval_speed.json": eval_speed,
+        "pretrained.json": pretrained,
+    }
+    others = tables_of(HERE, sources)
     return {"contestants": entrants.markdown(who), "pilot": contest.markdown(pilot), **others}
 
 

@@ -52,10 +52,10 @@ def provenance(packages: tuple[str, ...]) -> Provenance:
     )
 
 
-def headline(found: Provenance) -> str:
+def headline(found: Provenance, cores: str = "one core") -> str:
     """One line above the tables."""
     versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    return f"{found.machine.cpu}, one core; load before {found.load}; {versions}; {found.date}"
+    return f"{found.machine.cpu}, {cores}; load before {found.load}; {versions}; {found.date}"
 
 
 def budget_name(budget: Budget) -> str:
