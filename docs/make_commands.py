@@ -22,7 +22,8 @@ PAGE = pathlib.Path(__file__).resolve().parent / "commands.md"
 HEAD = """\
 # The commands
 
-What each command says to `--help`, made by `python docs/make_commands.py`. Do not edit it here: the words stand in `merino_edge/cli/commands/`.
+What each command says to `--help`, made by `python docs/make_commands.py`.
+Do not edit it here: the words stand in `merino_edge/cli/commands/`.
 
 ```text
 {overview}```

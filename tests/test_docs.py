@@ -15,10 +15,11 @@ from doc_pages import NEEDS, Reader, blocks_of, commands_of
 from doubles import native_bundle
 from repository import ROOT
 
+from merino_edge.cli.main import main
 from merino_edge.cli.registry import COMMANDS
 
 sys.path.insert(0, str(ROOT / "docs"))
-import make_commands  # noqa: E402
+import make_commands
 
 DOCS = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 PAGES = [
@@ -76,6 +77,14 @@ def bundle_folder(folder):
     native_bundle(folder / "bundle")
 
 
+def bundle_with_answers(folder):
+    """A bundle whose golden prompts a device can try, and the package that signs it."""
+    pytest.importorskip("nacl")
+    checkpoint_folder(folder)
+    build = ["build", "--target", "nano-cpu", "checkpoint", "-o", "bundle", "--quiet"]
+    assert main(build) == 0
+
+
 # What the reader of a page has before its first command.
 BEFORE = {
     "bring-your-own-model.md": [gguf_file, hugging_face_folder, text_file],
@@ -83,6 +92,7 @@ BEFORE = {
     "design-a-model.md": [texts],
     "embed.md": [bundle_folder],
     "train-and-evaluate.md": [texts, eval_data],
+    "update.md": [bundle_with_answers],
 }
 SLOW = {"design-a-model.md"}  # six searches with their proofs, and a whole run
 
