@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz test-py36 wheels static golden lines check clean
+.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz test-py36 wheels wheelhouse static golden lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -106,6 +106,9 @@ test-py36: ## The board's half under a real Python 3.6, where there is one
 wheels: setup ## Wheels for x86-64 and aarch64, for any Python and glibc 2.17 on: dist/
 	$(PY) native_build.py wheels dist
 	@ls -l dist/*.whl
+
+wheelhouse: setup ## What a Jetson Nano installs without a network: dist/board-kit/
+	$(PY) jetson/wheelhouse.py -o dist/board-kit
 
 static: setup ## The native decoder for firmware, header and libraries: dist/static/
 	$(PY) native_build.py static dist/static

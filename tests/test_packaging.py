@@ -23,6 +23,7 @@ from merino_edge.cli.registry import COMMANDS
 from merino_edge.runtime.native_library import ABI_VERSION
 
 SHIPPED_BESIDE = {
+    ".dockerignore",
     "CHANGELOG.md",
     "LICENSE",
     "MANIFEST.in",
@@ -155,7 +156,9 @@ def test_wheel_names_its_command_its_licence_and_its_pythons(built):
 def test_source_archive_holds_the_package_and_its_papers(built):
     with tarfile.open(built.parent / f"merino_edge-{__version__}.tar.gz") as archive:
         found = {each.name.partition("/")[2] for each in archive.getmembers() if each.isfile()}
-    assert {name for name in found if ".egg-info/" not in name} == package_files() | SHIPPED_BESIDE
+    kits = {name for name in source_files() if name.startswith(("jetson/", "docker/"))}
+    shipped = package_files() | SHIPPED_BESIDE | kits
+    assert {name for name in found if ".egg-info/" not in name} == shipped
 
 
 @pytest.fixture(scope="module")

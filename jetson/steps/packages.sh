@@ -39,6 +39,7 @@ packages_do() {
         [ "$(free_mb "$HOME_FOLDER")" -gt "$FREE_MB_WANTED" ] ||
             refuse "$(free_mb "$HOME_FOLDER") MB are free; the packages want $FREE_MB_WANTED" ""
         check_wheelhouse
+        need_distutils
         make_folder "$HOME_FOLDER"
         run rm -rf "$env"
         run "$PYTHON" -m venv --system-site-packages --without-pip "$env"
@@ -57,16 +58,25 @@ check_wheelhouse() {
         refuse "the kit is damaged or not complete" "copy it again, or make it again"
 }
 
+need_distutils() { # a part of Python that Ubuntu has in a package of its own; every pip needs it
+    "$PYTHON" -c 'import distutils.util' 2>/dev/null || {
+        remember apt python3-distutils
+        run apt-get install -y python3-distutils
+    }
+}
+
 # --ignore-installed: what the system has of the same name must not stand in for what is pinned.
 # --no-deps: the file names everything, and what JetPack has is not asked.
 install_packages() { # ENVIRONMENT
-    set -- "$1/bin/python" -m pip install --quiet --disable-pip-version-check --ignore-installed --no-deps
+    set -- "$1/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --ignore-installed --no-deps
     if [ -d "$WHEELHOUSE" ]; then
         with_pip "$WHEELHOUSE" "$@" --no-index --find-links "$WHEELHOUSE" \
             --require-hashes -r "$WHEELHOUSE/requirements.txt"
     else
-        [ -e "$CHECKOUT/native_build.py" ] || refuse "there is no wheelhouse beside setup.sh, and no checkout around it" \
-            "on a workstation: make wheelhouse; then copy dist/board-kit here"
+        [ -e "$CHECKOUT/native_build.py" ] ||
+            refuse "there is no wheelhouse beside setup.sh, and no checkout around it" \
+                "on a workstation: make wheelhouse; then copy dist/board-kit here"
         fetch_pip "$env.pip"
         with_pip "$env.pip" "$@" --require-hashes -r "$HERE/requirements-py36.txt"
         with_pip "$env.pip" "$@" setuptools==59.6.0 wheel==0.37.1 # the system's cannot build us
@@ -84,7 +94,7 @@ with_pip() { # FOLDER COMMAND...: pip runs out of its wheel, as Python's own ens
 fetch_pip() { # FOLDER: with the system's pip, whatever its age
     if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         say "no pip for $PYTHON"
-        remember apt python3-pip
+        remember apt python3-pip # which brings distutils along
         run apt-get install -y python3-pip
     fi
     run "$PYTHON" -m pip download --quiet --no-deps --dest "$1" pip==21.3.1

@@ -29,7 +29,7 @@ service_found() {
 service_do() {
     if ! has_user; then
         remember user made
-        run useradd --system --no-create-home --home-dir /var/lib/merino-edge \
+        run useradd --system --user-group --no-create-home --home-dir /var/lib/merino-edge \
             --shell /usr/sbin/nologin "$SERVICE_USER"
     fi
     make_folder "$ROOT/var/lib/merino-edge"
