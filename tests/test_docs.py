@@ -5,17 +5,23 @@ few chapters of text, a model, a board's table. ``doc_pages.SHORTER`` is all tha
 """
 
 import ast
-import os
 import re
 import sys
-from pydoc_data.topics import topics
 
 import pytest
 from doc_pages import NEEDS, Reader, blocks_of, commands_of
-from doubles import native_bundle
+from doc_stand_ins import (
+    bundle_folder,
+    bundle_with_answers,
+    checkpoint_folder,
+    eval_data,
+    gguf_file,
+    hugging_face_folder,
+    text_file,
+    texts,
+)
 from repository import ROOT
 
-from merino_edge.cli.main import main
 from merino_edge.cli.registry import COMMANDS
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -29,60 +35,6 @@ PAGES = [
     *sorted((ROOT / "jetson").glob("**/*.md")),
 ]
 names = {"argvalues": PAGES, "ids": lambda path: str(path.relative_to(ROOT))}
-GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-TOPICS = ("assignment", "bltin-type-objects", "compound", "import", "numbers", "strings", "types")
-
-
-def texts(folder):
-    """Seven chapters of Python's own manual: what a reader has as texts/."""
-    (folder / "texts").mkdir()
-    for name in TOPICS:
-        (folder / f"texts/{name}.txt").write_text(topics[name], encoding="utf-8")
-
-
-def text_file(folder):
-    (folder / "text.txt").write_text(topics["numbers"], encoding="utf-8")
-
-
-def gguf_file(folder):
-    """A file of the llama family, with room for a question."""
-    from tiny_gguf import write_gguf
-
-    os.rename(write_gguf(folder, storage="Q8_0", llama__context_length=256), folder / GGUF)
-
-
-def hugging_face_folder(folder):
-    """A small Pythia, as transformers saves it."""
-    from tiny_hf import random_model, save_hf_folder
-
-    save_hf_folder(folder / "pythia-70m-folder", random_model("pythia"))
-
-
-def eval_data(folder):
-    """The texts that ``eval`` scores."""
-    from tiny_tasks import write_data
-
-    write_data(folder / "data")
-
-
-def checkpoint_folder(folder):
-    """A checkpoint: random weights, and a tokenizer of a few hundred tokens."""
-    from tiny_tasks import write_checkpoint
-
-    write_checkpoint(folder / "checkpoint")
-
-
-def bundle_folder(folder):
-    """A bundle for the native decoder, as `build --target nano-cpu` makes it."""
-    native_bundle(folder / "bundle")
-
-
-def bundle_with_answers(folder):
-    """A bundle whose golden prompts a device can try, and the package that signs it."""
-    pytest.importorskip("nacl")
-    checkpoint_folder(folder)
-    build = ["build", "--target", "nano-cpu", "checkpoint", "-o", "bundle", "--quiet"]
-    assert main(build) == 0
 
 
 # What the reader of a page has before its first command.
