@@ -46,7 +46,10 @@ BEFORE = {
     "train-and-evaluate.md": [texts, eval_data],
     "update.md": [bundle_with_answers],
 }
-SLOW = {"design-a-model.md"}  # six searches with their proofs, and a whole run
+SLOW = {
+    "design-a-model.md",
+    "train-and-evaluate.md",
+}  # searches with proofs, trainings, a whole run
 
 
 @pytest.fixture
