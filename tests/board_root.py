@@ -93,14 +93,25 @@ class Board:
         for name, body in doubles.items():
             _write(folder / "bin" / name, f"#!/bin/sh\n{body}\n", 0o755)
 
-    def run(self, script, *words, shell="sh", fail_at=0):
-        """Run a script as the board would; ``fail_at``: the call of a double that fails."""
+    def run(self, script, *words, shell="sh", fail_at=0, network=False):
+        """Run a script as the board would.
+
+        Args:
+            script: Its path.
+            words: Its arguments.
+            shell: What runs it.
+            fail_at: The call of a double that fails, counted from here on; 0 for none.
+            network: Also hand over how this machine reaches its package index.
+        """
         command = [shell, script, *words]
         return subprocess.run(
-            list(map(str, command)), env=self.environment(fail_at), capture_output=True, text=True
+            list(map(str, command)),
+            env={**(os.environ if network else {}), **self.environment(fail_at, network)},
+            capture_output=True,
+            text=True,
         )
 
-    def environment(self, fail_at=0):
+    def environment(self, fail_at, network):
         """What the scripts see."""
         return {
             "PATH": f"{self.folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -108,7 +119,7 @@ class Board:
             "BOARD": str(self.folder),
             "FAIL_AT": str(self.n_calls() + fail_at) if fail_at else "",
             "HOME": str(self.folder),
-            "PIP_CONFIG_FILE": os.devnull,
+            **({} if network else {"PIP_CONFIG_FILE": os.devnull}),
         }
 
     def calls(self):

@@ -158,7 +158,8 @@ def test_setup_installs_the_real_thing_and_it_runs(x86_kit, tmp_path):
 def test_without_a_wheelhouse_setup_takes_index_and_checkout(tmp_path):
     needs_index()
     board = Board(tmp_path, find_python("3.6"))
-    done = board.run(ROOT / "jetson/setup.sh", "--python", board.python, "--swap", "0")
+    words = [ROOT / "jetson/setup.sh", "--python", board.python, "--swap", "0"]
+    done = board.run(*words, network=True)
     assert done.returncode == 0, done.stdout + done.stderr
     program = [board.root / "opt/merino-edge/env/bin/merino-edge", "--help"]
     assert "doctor" in subprocess.run(program, capture_output=True, text=True, check=True).stdout
