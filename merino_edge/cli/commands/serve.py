@@ -1,7 +1,10 @@
 """Serve a bundle over HTTP: OpenAI's API, figures for Prometheus, and a page to chat with.
 
+With --socket it listens on a file instead, for programs on this machine; no port is open then.
+
 Example:
   merino-edge serve bundle/
+  merino-edge serve bundle/ --socket /run/merino-edge/socket
   merino-edge serve bundle/ --host 0.0.0.0 --token-file token.txt --sessions 2
 
 Then open http://127.0.0.1:8080/ in a browser, or point any OpenAI client to
@@ -18,14 +21,16 @@ from typing import Any, Callable, List
 
 from merino_edge.cli import options
 from merino_edge.cli.output import Progress, human_bytes, warn
+from merino_edge.errors import UsageError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bundle", help="the folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=8080, help="0 for any that is free (8080)")
     parser.add_argument(
-        "--port", type=options.natural_int, default=8080, help="0 for any that is free (8080)"
+        "--socket", metavar="PATH", help="a UNIX socket that speaks JSON lines, and no HTTP"
     )
     parser.add_argument("--token-file", metavar="FILE", help="clients must show one of its tokens")
     options.add_backend(parser)
@@ -51,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     sessions = open_sessions(args.bundle, args.sessions, args.backend, args.threads, progress.done)
     kv_bytes = sum(session.backend.kv_cache_bytes for session in sessions)
     progress.done("{} sessions, {} of cache".format(len(sessions), human_bytes(kv_bytes)))
-    fingerprint = Bundle.open(args.bundle).bundle_id
     limits, web_limits = _limits(args)
+    if args.socket is not None:
+        return _serve_socket(args, sessions, limits, progress)
+    fingerprint = Bundle.open(args.bundle).bundle_id
     with serving(
         sessions, fingerprint, args.host, args.port, tokens, limits, web_limits, on_fault=warn
     ) as service:
@@ -63,6 +70,27 @@ def run(args: argparse.Namespace) -> int:
         progress.done("stopping: {} requests run".format(service.scheduler.n_running))
         service.stop(args.grace)
     return 0
+
+
+def _serve_socket(args: argparse.Namespace, sessions: Any, limits: Any, progress: Progress) -> int:
+    from merino_edge.runtime.service_notify import service as systemd
+    from merino_edge.runtime.serving.socket_service import serving_socket
+
+    with serving_socket(sessions, args.socket, limits, on_note=warn) as scheduler:
+        stop_asked = _stop_on_signal(lambda: scheduler.stop(0.0))
+        progress.done(args.socket)
+        with systemd(lambda: scheduler.is_well):
+            stop_asked.wait()
+        progress.done("stopping: {} requests run".format(scheduler.n_running))
+        scheduler.stop(args.grace)
+    return 0
+
+
+def _port(text: str) -> int:
+    port = options.natural_int(text)
+    if port > 65535:
+        raise UsageError("there is no port {}; the last is 65535.".format(port))
+    return port
 
 
 def _tokens(path: Any) -> List[str]:

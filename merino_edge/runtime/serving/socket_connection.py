@@ -53,7 +53,8 @@ class Connection:
         self._sock, self._scheduler, self._name = sock, scheduler, name
         self._stats, self._max_requests = stats, max_requests
         self._open: Dict[Id, Ticket] = {}
-        self._changed = threading.Condition()  # guards _open
+        self._n_carriers = 0
+        self._changed = threading.Condition()  # guards both
         self._sending = threading.Lock()
         sock.settimeout(SEND_TIMEOUT_S)
 
@@ -66,15 +67,17 @@ class Connection:
         except OSError:
             pass  # gone, or too slow: the same
         finally:
-            self.leave()
             self._cancel_all()
             with self._sending:  # not while another thread writes: the number is soon another's
                 self._sock.close()
 
     def leave(self) -> None:
-        """End the conversation, from any thread."""
+        """Hear no more, from any thread; what was asked ends, and its last lines go out."""
+        self._shut(socket.SHUT_RD)
+
+    def _shut(self, how: int) -> None:
         with contextlib.suppress(OSError):  # it had ended
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self._sock.shutdown(how)
 
     def _lines(self) -> Iterator[bytes]:
         """Lines without their ends; of one that is too long, only that it was."""
@@ -143,12 +146,13 @@ class Connection:
         ticket = self._scheduler.submit(request)
         with self._changed:
             self._open[ask.id] = ticket
+            self._n_carriers += 1
         carrier = threading.Thread(target=self._carry, args=(ask.id, ticket), daemon=True)
         try:
             carrier.start()
         except RuntimeError:
             ticket.cancel()
-            self._close(ask.id)
+            self._close(ask.id, ticket, 1)
             raise BusyError("the system has no more threads.", "queue")
 
     def _carry(self, ask_id: Id, ticket: Ticket) -> None:
@@ -157,19 +161,23 @@ class Connection:
             self._send(line_of("accepted", ask_id, n_prompt=len(ticket.ids)))
             for event in ticket.events():
                 if isinstance(event, End):
-                    self._close(ask_id)
+                    self._close(ask_id, ticket)
                     self._send(end_line(ask_id, event))
                 elif isinstance(event, Piece):
                     for line in token_lines(ask_id, event):
                         self._send(line)
         except OSError:
             ticket.cancel()
-            self._close(ask_id)
-            self.leave()
+            self._shut(socket.SHUT_RDWR)
+        finally:
+            self._close(ask_id, ticket, 1)
 
-    def _close(self, ask_id: Id) -> None:
+    def _close(self, ask_id: Id, ticket: Ticket, n_carriers: int = 0) -> None:
+        """Free an id, unless it is another's already; and count carriers that have ended."""
         with self._changed:
-            self._open.pop(ask_id, None)
+            if self._open.get(ask_id) is ticket:
+                del self._open[ask_id]
+            self._n_carriers -= n_carriers
             self._changed.notify_all()
 
     def _cancel(self, ask_id: Id) -> None:
@@ -180,13 +188,13 @@ class Connection:
         ticket.cancel()
 
     def _cancel_all(self) -> int:
-        """Ends all that is open, and gives how many that were."""
+        """Ends all that is open, to its last line; gives how many that were."""
         with self._changed:
             tickets = list(self._open.values())
         for ticket in tickets:
             ticket.cancel()
         with self._changed:
-            while self._open:
+            while self._n_carriers:
                 self._changed.wait()
         return len(tickets)
 

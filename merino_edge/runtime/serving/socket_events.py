@@ -9,7 +9,13 @@ import json
 from typing import Any, Dict, Iterator, Optional
 
 from merino_edge import __version__
-from merino_edge.errors import BusyError, MerinoError, MissingDependencyError, UnsupportedError
+from merino_edge.errors import (
+    BusyError,
+    MerinoError,
+    MissingDependencyError,
+    SpecError,
+    UnsupportedError,
+)
 from merino_edge.runtime.serving.job import End, Piece
 from merino_edge.runtime.serving.socket_requests import MAX_LINE_BYTES, Id, LineError
 from merino_edge.runtime.session import GenerationSession
@@ -85,6 +91,8 @@ def code_of(error: MerinoError) -> str:
         return error.code
     if isinstance(error, BusyError):
         return "stopping" if error.reason == "stopping" else "busy"
+    if isinstance(error, SpecError):
+        return "bad_request"
     if isinstance(error, (UnsupportedError, MissingDependencyError)):
         return "unsupported"
     return "refused"
