@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz test-py36 wheels wheelhouse static golden lines check clean
+.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz test-py36 wheels wheelhouse static kit golden lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -113,6 +113,9 @@ wheelhouse: setup ## What a Jetson Nano installs without a network: dist/board-k
 static: setup ## The native decoder for firmware, header and libraries: dist/static/
 	$(PY) native_build.py static dist/static
 	@ls -l dist/static/*/*
+
+kit: setup ## The same for firmware builds: also shared, pkg-config, CMake, a client: dist/kit/
+	$(PY) native_build.py kit dist/kit
 
 golden: setup ## Make the golden files again; then read git diff before you commit
 	$(PY) tests/golden/make_golden.py

@@ -9,11 +9,14 @@ needs the standard library of Python 3.6.
     python native_build.py shared FILE      a library for this machine, with CC
     python native_build.py archive FILE     the same to link statically, with CC and AR
     python native_build.py static FOLDER    header and archives for every machine, with zig
+    python native_build.py kit FOLDER       for firmware: also shared libraries, pkg-config,
+                                            CMake, the socket's client, examples; from a checkout
     python native_build.py wheels FOLDER    wheels for every machine, with zig and setuptools
 """
 
 import glob
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,6 +30,7 @@ HEADER = os.path.join(NATIVE, "include", "merino_edge.h")
 # Contracted sums differ in their last bits; gcc leaves them alone under c99, clang does not.
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=off", "-fPIC", "-fvisibility=hidden", "-pthread"]
 LIBRARIES = ["-lm"]
+FIRMWARE = os.path.join(ROOT, "jetson", "firmware")
 
 MACHINES = ("x86_64", "aarch64")
 # The first that knows aarch64, and older than any board's: JetPack 4.6 has 2.27. pip knows the
@@ -87,6 +91,38 @@ def make_static(folder: str) -> None:
     shutil.copy(HEADER, os.path.join(folder, "include"))
 
 
+def make_kit(folder: str) -> None:
+    """A folder that a firmware's build system takes as it is; one that is there is replaced.
+
+    Raises:
+        OSError: As ``compile_shared``; or this is no checkout; or the folder holds something else.
+    """
+    folder = os.path.abspath(folder)
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.exists(_kit_mark(folder)):
+        raise OSError("{} is neither empty nor a kit".format(folder))
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=os.path.dirname(folder)) as temporary:
+        made = os.path.join(temporary, "kit")
+        make_static(made)  # as lib/MACHINE below
+        for machine in MACHINES:
+            os.renames(os.path.join(made, machine), os.path.join(made, "lib", machine))
+            _add_shared(os.path.join(made, "lib", machine), machine)
+        _add_kit_files(made)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(made, folder)
+
+
+def versions() -> Dict[str, str]:
+    """What the kit's files say of themselves: the package, the C API and the oldest C library."""
+    with open(os.path.join(ROOT, "merino_edge", "__init__.py"), encoding="utf-8") as stream:
+        version = re.search(r'^__version__ = "(.+)"$', stream.read(), re.M)
+    with open(HEADER, encoding="utf-8") as stream:
+        abi = re.search(r"^#define ME_ABI_VERSION (\d+)$", stream.read(), re.M)
+    assert version
+    assert abi
+    return {"VERSION": version.group(1), "ABI": abi.group(1), "GLIBC": GLIBC}
+
+
 def make_wheels(folder: str) -> None:
     """A wheel for each machine, built aside, so that nothing of an earlier build slips in."""
     for machine in MACHINES:
@@ -100,6 +136,50 @@ def make_wheels(folder: str) -> None:
 def _compiler() -> List[str]:
     command = shlex.split(os.environ.get("CC", "cc")) + FLAGS
     return command + shlex.split(os.environ.get("CFLAGS", "")) + ["-I" + os.path.dirname(HEADER)]
+
+
+def _kit_mark(folder: str) -> str:
+    return os.path.join(folder, "lib", "cmake", "merino_edge", "merino_edge-config.cmake")
+
+
+def _add_shared(folder: str, machine: str) -> None:
+    """libmerino_edge.so.ABI, which programs ask for by that name, and the name to link with."""
+    name = "libmerino_edge.so." + versions()["ABI"]
+    environment = dict(zig_environment(machine), CFLAGS="-Wl,-soname," + name)
+    command = [os.path.abspath(__file__), "shared", os.path.join(folder, name)]
+    _call([sys.executable] + command, cwd=ROOT, env=environment)
+    os.symlink(name, os.path.join(folder, "libmerino_edge.so"))
+
+
+def _add_kit_files(kit: str) -> None:
+    """What is not compiled: from jetson/firmware, with the versions filled in."""
+    shutil.copy(os.path.join(ROOT, "LICENSE"), kit)
+    for name in ("README.md", "toolchains"):
+        _fill(os.path.join(FIRMWARE, "kit", name), os.path.join(kit, name))
+    _fill(os.path.join(FIRMWARE, "PROTOCOL.md"), os.path.join(kit, "PROTOCOL.md"))
+    _fill(os.path.join(FIRMWARE, "kit", "cmake"), os.path.dirname(_kit_mark(kit)))
+    _fill(os.path.join(FIRMWARE, "apps"), os.path.join(kit, "examples"))
+    for kind, ending in (("include", ".h"), ("src", ".c")):
+        name = "merino_edge_client" + ending
+        _fill(os.path.join(FIRMWARE, "client", name), os.path.join(kit, kind, name))
+    for machine in MACHINES:
+        place = os.path.join(kit, "lib", machine, "pkgconfig", "merino_edge.pc")
+        _fill(os.path.join(FIRMWARE, "kit", "merino_edge.pc.in"), place, MACHINE=machine)
+
+
+def _fill(source: str, target: str, **more: str) -> None:
+    """Copy a file or a folder of files; a word between two @ becomes its value."""
+    if os.path.isdir(source):
+        for name in sorted(os.listdir(source)):
+            _fill(os.path.join(source, name), os.path.join(target, name), **more)
+        return
+    with open(source, encoding="utf-8") as stream:
+        text = stream.read()
+    for word, value in dict(versions(), **more).items():
+        text = text.replace("@{}@".format(word), value)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(target, "w", encoding="utf-8") as stream:
+        stream.write(text)
 
 
 def _run(arguments: List[str], machine: str) -> None:
@@ -116,6 +196,7 @@ WORDS = {
     "shared": compile_shared,
     "archive": compile_archive,
     "static": make_static,
+    "kit": make_kit,
     "wheels": make_wheels,
 }
 
