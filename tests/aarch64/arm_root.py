@@ -54,21 +54,19 @@ class Release(NamedTuple):
     Attributes:
         name: Of its folder.
         suite: Debian's word for the release; None takes all that this machine's apt knows.
-        python: Its Python, as pip wants it.
         wheels: What pip is asked for.
         glibc: The newest C library that wheels may ask for: 2.N.
     """
 
     name: str
     suite: str | None
-    python: str
     wheels: tuple[str, ...]
     glibc: int
 
 
-NEWER = Release("newer", None, "3.11", ("numpy", "tokenizers", "onnxruntime"), 28)
+NEWER = Release("newer", None, ("numpy", "tokenizers", "onnxruntime"), 28)
 OLDER = Release(
-    "older", "bullseye", "3.9",
+    "older", "bullseye",
     ("numpy==1.19.5", "tokenizers==0.12.1", "onnxruntime==1.10.0"), 17,
 )  # fmt: skip
 
@@ -197,7 +195,8 @@ def _unpack(archives: list[pathlib.Path], root: pathlib.Path) -> None:
 def _add_wheels(root: pathlib.Path, release: Release) -> None:
     tags = [f"manylinux_2_{minor}_aarch64" for minor in range(17, release.glibc + 1)]
     platforms = [word for tag in ("manylinux2014_aarch64", *tags) for word in ("--platform", tag)]
-    options = ["--python-version", release.python, "--implementation", "cp", *platforms]
+    version = os.readlink(root / "usr/bin/python3")[len("python") :]
+    options = ["--python-version", version, "--implementation", "cp", *platforms]
     options += ["--only-binary=:all:", "--no-compile", "--target", root / "opt/packages"]
     _pip("install", *options, *release.wheels)
 
