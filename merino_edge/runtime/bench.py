@@ -92,10 +92,12 @@ def _measure(
 ) -> BenchReport:
     device = device_info()
     begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    before = snapshot()
+    before = snapshot(telemetry.root)
     with telemetry.watch() as watch:
         samples = _repeat(session, case, seed, note, watch)
-    conditions = conditions_between(before, snapshot(), device.n_cores)
+    conditions = conditions_between(
+        before, snapshot(telemetry.root), device.n_cores, telemetry.root
+    )
     conditions = _with_telemetry(conditions, watch, telemetry)
     per_s = [case.n_tokens / (1e-9 * ns) for ns in samples.total_ns]
     total, speed = summarize(samples.total_ns, "ns"), summarize(per_s, "tok/s")

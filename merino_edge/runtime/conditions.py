@@ -85,7 +85,7 @@ def _warnings(
                 before.load, n_cores
             )
         )
-    if mode is not None and mode not in ("MAXN", "0"):
+    if mode is not None and mode != "0" and not mode.startswith("MAXN"):  # Orin: MAXN_SUPER
         found.append("measured in power mode {}, not MAXN.".format(mode))
     return found
 

@@ -213,6 +213,7 @@ class Telemetry:
         sampler: Makes what samples, from a function that reads watts.
 
     Attributes:
+        root: As given.
         idle_w: Mean power with nothing running; None until ``measure_idle``, or without a source.
         tells_throttling: Whether this board says when it holds its clocks back.
         warnings: Sentences for people.
@@ -224,7 +225,7 @@ class Telemetry:
         root: str = "/",
         sampler: Callable[[Callable[[], Optional[float]]], Sampler] = Sampler,
     ):
-        self.source, self._root, self._sampler = source, root, sampler
+        self.source, self.root, self._sampler = source, root, sampler
         self.tells_throttling = signs(root).told
         self.idle_w: Optional[float] = None
         self.warnings: List[str] = []
@@ -276,7 +277,7 @@ class Telemetry:
 
     def signs(self) -> Optional[Signs]:
         """A look at what limits clocks; None, at no cost, where the board tells nothing."""
-        return signs(self._root) if self.tells_throttling else None
+        return signs(self.root) if self.tells_throttling else None
 
     def note_missed(self, trace: Trace) -> None:
         """Warn, once, of a rail that did not answer."""

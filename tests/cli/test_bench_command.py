@@ -1,14 +1,17 @@
 """What ``bench`` prints under its table where a board shows its power."""
 
 import argparse
+import json
 import re
 
-from board_files import NANO_HEAT, NANO_RAILS
-from doubles import tiny_bundle, write_tree
+import pytest
+from board_files import JETSON_ORIN, NANO_HEAT, NANO_RAILS, ORIN_HEAT, ORIN_RAILS
+from doubles import JETSON_NANO, tiny_bundle, write_tree
 
 from merino_edge.cli.commands import bench
-from merino_edge.runtime import telemetry
+from merino_edge.runtime import bench as runtime_bench
 from merino_edge.runtime.rails import sysfs_source
+from merino_edge.runtime.telemetry import Telemetry
 
 
 def run(tmp_path, *words):
@@ -19,18 +22,60 @@ def run(tmp_path, *words):
     assert bench.run(arguments) == 0
 
 
-def test_energy_is_stated_both_ways(tmp_path, capsys, monkeypatch):
-    root = write_tree(tmp_path / "nano", {**NANO_RAILS, **NANO_HEAT})
-    monkeypatch.setattr(telemetry, "open_source", lambda _: sysfs_source(root))
-    run(tmp_path, "-p", "0", "-n", "40", "-r", "60")
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """Makes ``bench`` see a board that consists of files."""
+
+    def be(*files):
+        root = write_tree(tmp_path / "board", {k: v for each in files for k, v in each.items()})
+        monkeypatch.setattr(
+            runtime_bench.Telemetry, "open", lambda: Telemetry(sysfs_source(root), root)
+        )
+
+    return be
+
+
+def test_a_nano_states_energy_both_ways_and_its_heat(tmp_path, capsys, board):
+    board(JETSON_NANO, NANO_RAILS, NANO_HEAT)
+    run(tmp_path, "-p", "0", "-n", "40", "-r", "40")
     out = capsys.readouterr().out
     line = (
         r"^tg40: 2\.52 W at POM_5V_IN, [\d.]+ mJ a token, -?0\.0 mJ of it above idle \(2\.52 W\)$"
     )
     assert re.search(line, out, re.MULTILINE), out
+    assert "temperature 34 to 34 C, no throttling seen\n" in out
+    assert "power mode MAXN;" in out
 
 
-def test_without_a_rail_nothing_is_said_of_power(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(telemetry, "open_source", lambda _: None)
+def test_an_orin_states_power_of_volts_and_amperes_and_that_it_was_held_back(
+    tmp_path, capsys, board
+):
+    limits = {**ORIN_HEAT, "/sys/class/thermal/cooling_device0/cur_state": "1"}
+    board(JETSON_ORIN, ORIN_RAILS, limits)
+    run(tmp_path, "-p", "0", "-n", "40", "-r", "40")
+    out, err = capsys.readouterr()
+    assert re.search(r"^tg40: 6\.00 W at VDD_IN, ", out, re.MULTILINE), out
+    assert "temperature 48 to 48 C, throttling seen\n" in out
+    assert "throttled while this was measured: cpu-throttle-alert" in err
+    assert "not MAXN" not in err  # MAXN_SUPER is the highest of an Orin Nano
+
+
+def test_the_table_for_scripts_has_power_heat_and_energy(tmp_path, capsys, board):
+    board(JETSON_ORIN, ORIN_RAILS, ORIN_HEAT)
+    run(tmp_path, "-p", "0", "-n", "40", "-r", "40", "-o", "json")
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["power_w"] == pytest.approx(6.0)
+    assert found["energy_mj_per_token"] > 0.0
+    assert found["conditions"]["temp_c_end"] == 48.5
+    assert found["conditions"]["throttled"] is False
+    assert found["conditions"]["power_mode"] == "MAXN_SUPER"
+
+
+def test_a_machine_that_tells_nothing_is_said_to_be_not_measured(tmp_path, capsys, board):
+    board({"/proc/loadavg": "0.1 0.1 0.1 1/1 1\n"})
     run(tmp_path, "-p", "4", "-n", "0", "-r", "1")
-    assert " W at " not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert " W at " not in out
+    assert (
+        "temperature not measured, throttling not measured, power and energy not measured\n" in out
+    )

@@ -80,6 +80,7 @@ def _write_table(reports: List[bench_report.BenchReport]) -> None:
         if report.power_w is not None and report.energy_mj_per_token is not None:
             words = _energy(report, report.power_w, report.energy_mj_per_token)
             sys.stdout.write("{}: {}\n".format(report.case.label, words))
+    sys.stdout.write(_heat_and_power(reports) + "\n")
     if rooflines:
         found = rooflines[0][1]
         line = "memory bandwidth {:.1f} GB/s ({})\n"
@@ -108,6 +109,22 @@ def _energy(report: bench_report.BenchReport, power_w: float, energy_mj: float) 
     if above_mj is None or idle_w is None:
         return text + "; idle power was not measured"
     return "{}, {:.1f} mJ of it above idle ({:.2f} W)".format(text, above_mj, idle_w)
+
+
+def _heat_and_power(reports: List[bench_report.BenchReport]) -> str:
+    """What was seen of the board over all cases; what nothing tells is said not to be measured."""
+    conditions = [report.conditions for report in reports]
+    ends = [(each.temp_c_start, each.temp_c_end) for each in conditions]
+    temps_c = [value for pair in ends for value in pair if value is not None]
+    held = [each.throttled for each in conditions if each.throttled is not None]
+    parts = ["temperature not measured", "throttling not measured"]
+    if temps_c:
+        parts[0] = "temperature {:.0f} to {:.0f} C".format(min(temps_c), max(temps_c))
+    if held:
+        parts[1] = "throttling seen" if any(held) else "no throttling seen"
+    if all(report.power_w is None for report in reports):
+        parts.append("power and energy not measured")
+    return ", ".join(parts)
 
 
 def _machine(report: bench_report.BenchReport) -> str:
