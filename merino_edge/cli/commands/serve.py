@@ -46,10 +46,11 @@ def run(args: argparse.Namespace) -> int:
     """Open, listen, wait for the end."""
     from merino_edge.formats.bundle import Bundle
     from merino_edge.runtime.service_notify import service as systemd
-    from merino_edge.runtime.serving.pool import open_sessions
+    from merino_edge.runtime.serving.pool import bound_arenas, open_sessions
     from merino_edge.runtime.serving.web.access import check_binding
     from merino_edge.runtime.serving.web.service import serving
 
+    bound_arenas()
     tokens = _tokens(args.token_file)
     check_binding(args.host, tokens)  # before minutes of building an engine
     progress = Progress("serve", args.quiet)

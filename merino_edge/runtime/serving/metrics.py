@@ -34,11 +34,11 @@ class Metrics:
         self._help[name] = help_text
         self._histograms[name] = _Histogram(bounds)
 
-    def add(self, name: str, amount: float = 1.0, **labels: str) -> None:
+    def add(self, counter: str, amount: float = 1.0, **labels: str) -> None:
         """Count."""
         key = _key(labels)
         with self._lock:
-            values = self._counters[name]
+            values = self._counters[counter]
             values[key] = values.get(key, 0.0) + amount
 
     def observe(self, name: str, value: float) -> None:

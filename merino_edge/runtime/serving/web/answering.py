@@ -1,9 +1,10 @@
 """Waiting for tokens on behalf of a client, and letting go when the client has.
 
-The one idea: whoever waits looks every quarter of a second whether the client is still there, and
-whatever ends the waiting (an error, a broken connection, a closed generator) cancels the ticket. So
-nothing runs for nobody. The status of HTTP is decided by the first event: until then an answer can
-still become an error, and afterwards an error becomes an event of the stream.
+The one idea: whoever waits looks, with each token and every quarter of a second, whether the client
+is still there, and whatever ends the waiting (an error, a broken connection, a closed generator)
+cancels the ticket. So nothing runs for nobody. The status of HTTP is decided by the first event:
+until then an answer can still become an error, and afterwards an error becomes an event of the
+stream.
 """
 
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -93,10 +94,10 @@ def _with_ready(piece: Piece, ticket: Ticket) -> Tuple[Piece, Optional[End]]:
 def _next(call: Call, ticket: Ticket) -> Event:
     while True:
         event = ticket.next_event(LOOK_S)
-        if event is not None:
-            return event
         if call.is_gone():
             raise ClientGoneError
+        if event is not None:
+            return event
 
 
 def _refuse_failed(event: Event) -> None:

@@ -110,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _wait_for_request(self) -> bool:
         """Whether a request was read up to its body; False if there is none any more."""
         limits = self._limits
-        self._reader.begin(limits.head_s if self._is_first else limits.idle_s, limits.head_bytes)
+        self._reader.begin(limits.head_s if self._is_first else limits.idle_s, 1)
         try:
             with self.server.resting(self.connection):
                 if not self.rfile.peek(1):  # type: ignore[attr-defined]
