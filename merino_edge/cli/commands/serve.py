@@ -74,9 +74,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve_socket(args: argparse.Namespace, sessions: Any, limits: Any, progress: Progress) -> int:
+    from merino_edge.runtime.heap import keep_one_heap
     from merino_edge.runtime.service_notify import service as systemd
     from merino_edge.runtime.serving.socket_service import serving_socket
 
+    keep_one_heap()  # of this process, so it is the command's to decide
     with serving_socket(sessions, args.socket, limits, on_note=warn) as scheduler:
         stop_asked = _stop_on_signal(lambda: scheduler.stop(0.0))
         progress.done(args.socket)
