@@ -101,10 +101,14 @@ def soak_socket(path: str, n_tokens: int) -> Lived:
     """The server, as a process, and clients of it."""
     with served(path) as (process, socket_path):
         life = Life(socket_path, process.pid, n_tokens, max(1, n_tokens // N_SAMPLES))
-        begun = time.monotonic()
+        begun, idle = time.monotonic(), look(process.pid, 0)
         live(life, N_CLIENTS, SEED)
-        life.samples.append(look(process.pid, life.samples[-1].n_tokens))
-    return lived("socket", begun, dict(sorted(life.counts.items())), life.samples)
+        time.sleep(1.0)  # the last connections are let go
+        after = look(process.pid, life.samples[-1].n_tokens)
+    counts = dict(sorted(life.counts.items()))
+    counts["descriptors without a client, before"] = idle.n_descriptors
+    counts["descriptors without a client, after"] = after.n_descriptors
+    return lived("socket", begun, counts, life.samples)
 
 
 @contextlib.contextmanager
