@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -231,12 +232,18 @@ class Jail:
         self._before: list[str] = []
         self._before = self._outside()
 
-    def try_archive(self, data: bytes) -> bool:
-        """Install it; whether it was taken. Anything but a MerinoError comes through."""
+    def try_archive(self, data: bytes, keep: bool = False) -> bool:
+        """Install it; whether it was taken. Anything but a MerinoError comes through.
+
+        Unless it is to be kept it is removed again: a slot that holds an archive already is not
+        filled again, so another one with the same index would not be read to its end.
+        """
         with self._counted() as taken:
             options = InstallOptions(max_bytes=MOST_BYTES, allow_downgrade=True)
             done = install(self.store, io.BytesIO(data), "x.mebundle", options)
             self.store.check(done.slot)
+            if not keep:
+                shutil.rmtree(self.store.slot(done.slot))
             taken.append(done)
         assert self._outside() == self._before, "something was written outside the store"
         inside = set(os.listdir(self.store.slots)) if os.path.isdir(self.store.slots) else set()

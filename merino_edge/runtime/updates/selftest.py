@@ -18,6 +18,8 @@ from merino_edge.errors import (
     FormatError,
     MerinoError,
     ParityError,
+    SessionError,
+    SpecError,
     UnsupportedError,
 )
 
@@ -83,6 +85,8 @@ def main(arguments: List[str]) -> int:
         answer: Dict[str, Any] = _test(*arguments)._asdict()
         answer = dict(answer)
     except MerinoError as error:
+        if isinstance(error, (SessionError, SpecError)):  # golden prompts that no model can take
+            error.exit_code = _CODE_OF_FAILURE
         answer = {
             "error": error.message,
             "note": error.note,

@@ -1,12 +1,13 @@
 """A bundle earns its place three times: golden tokens, a start, a confirmation."""
 
 import os
+import sys
 
 import pytest
 from update_store import changed_bundle, good_store, packed, passes, put, wrong_golden
 
 from merino_edge.errors import FormatError, MerinoError, ParityError, UnsupportedError, UsageError
-from merino_edge.runtime.updates import durable, state, switch
+from merino_edge.runtime.updates import durable, selftest, state, switch
 from merino_edge.runtime.updates.selftest import run_self_test
 from merino_edge.runtime.updates.store import SYSTEM_FOLDER, Store, default_folder
 
@@ -220,13 +221,20 @@ class TestSelfTest:
         with pytest.raises(UnsupportedError, match="no golden prompts"):
             run_self_test(folder, "reference", quiet=True)
 
-    def test_what_makes_the_child_die_has_failed(self, tmp_path):
-        """A golden token beyond the vocabulary ends the child with a traceback, not with a word."""
+    def test_golden_prompts_that_no_model_can_take_have_failed(self, tmp_path):
         golden = [{"prompt": "x", "input_ids": [10**9], "output_ids": [1], "unclear": []}]
         folder = changed_bundle(tmp_path / "b", golden=golden)
-        with pytest.raises(MerinoError) as caught:
+        with pytest.raises(ParityError, match="outside the vocabulary"):
             run_self_test(folder, "reference", quiet=True)
-        assert caught.value.exit_code in (1, 5)
+
+    @pytest.mark.parametrize(
+        ("code", "ending"), [("os.abort()", "signal 6"), ("raise ValueError", "exit code 1")]
+    )
+    def test_a_child_that_dies_has_failed(self, store, monkeypatch, code, ending):
+        command = [sys.executable, "-c", "import os; " + code]
+        monkeypatch.setattr(selftest, "_command", lambda *words: command)
+        with pytest.raises(ParityError, match="did not end well: " + ending):
+            run_self_test(store.bundle("a"), quiet=True)
 
     def test_what_takes_too_long_has_failed(self, store):
         with pytest.raises(ParityError, match=r"longer than 0 s"):
