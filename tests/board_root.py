@@ -45,7 +45,7 @@ CHANGING = {
     "userdel": f'grep -v "^$1:" {USERS} >"$BOARD/u"; cat "$BOARD/u" >{USERS}',
     "apt-get": "true",
 }
-ASKING = {"id": "echo 0"}
+ASKING = {"id": "echo 0", "sync": "true"}
 # Both ask and change: what asks is not written into the calls.
 MIXED = {
     "nvpmodel": """

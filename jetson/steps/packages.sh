@@ -44,6 +44,7 @@ packages_do() {
         run rm -rf "$env"
         run "$PYTHON" -m venv --system-site-packages --without-pip "$env"
         install_packages "$env"
+        run sync -f "$env" # a power cut must not leave the mark without what it stands for
         run touch "$env/complete"
     fi
     put_link "$HOME_FOLDER/env" "$(basename "$env")"

@@ -5,6 +5,7 @@ has one walk through everything, and the rest is slow.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -244,7 +245,7 @@ def test_an_update_that_fails_leaves_what_worked(board, kit, tmp_path, python36)
         (["--python", "no-such-python"], 1, "does not run"),
         (["--python", sys.executable], 1, "the wheels are for Python 3.6"),
         (["--swap", "9000000G"], 1, "no room for"),
-        (["--with-pycuda"], 1, "there is no /usr/local/cuda/bin/nvcc"),
+        (["--with-pycuda", "--dry-run"], 1, "there is no /usr/local/cuda/bin/nvcc"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_way_out(board, kit, words, code, what):
@@ -305,3 +306,15 @@ def test_every_step_is_read_and_every_step_is_walked():
     walked = set(text.partition("STEPS='")[2].partition("'")[0].split())
     assert files == walked | {"journal", "board"}
     assert all(f'. "$HERE/steps/{name}.sh"' in text for name in files)
+
+
+def test_the_page_and_the_help_name_the_options_that_there_are():
+    script = (ROOT / "jetson/setup.sh").read_text("utf-8")
+    usage = script.partition("cat <<'END'")[2].partition("\nEND\n")[0]
+    page = (ROOT / "jetson/README.md").read_text("utf-8")
+    cases = script.partition("case $1 in")[2].partition("esac\n    shift")[0]
+    taken = set(re.findall(r"(--[a-z-]+)(?: \||\))", cases))
+    told = set(re.findall(r"^  (--[a-z-]+)", usage, re.M))
+    assert told == taken - {"--help"}
+    asked = " ".join(re.findall(r"^(?:sudo )?\./setup\.sh[^\n#]*", page, re.M))
+    assert set(re.findall(r"--[a-z-]+", asked)) <= told
