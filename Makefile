@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz test-py36 wheels wheelhouse static kit golden lines check clean
+.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,12 @@ test-aarch64: setup ## The aarch64 wheel in Debians for ARM, under qemu-user; sa
 
 fuzz: setup ## Changed model files under the sanitizers (clang); RUNS=10000 a kind
 	MERINO_FUZZ_RUNS=$(or $(RUNS),10000) $(PYTEST) --timeout=0 -m slow tests/native/test_native_fuzz.py
+
+fuzz-updates: setup ## Changed archives and manifests, by hypothesis and by atheris; RUNS=10000
+	$(PY) benchmarks/updates/mutate.py -n $(or $(RUNS),10000) -o .venv/mutations.json
+	$(PY) -m pip install -q atheris # libFuzzer for Python 3.11 to 3.13
+	for target in archive manifest; do PYTHONPATH=. $(PY) benchmarks/updates/fuzz_readers.py \
+	  $$target .venv/fuzz-$$target -runs=$$((100 * $(or $(RUNS),10000))) || exit 1; done
 
 test-py36: ## The board's half under a real Python 3.6, where there is one
 	@if [ -z "$(PYTHON36)" ]; then \
