@@ -32,6 +32,6 @@ RUN useradd --create-home --uid 1000 --groups video merino \
  && mkdir -p /var/lib/merino-edge /var/cache/merino-edge \
  && chown merino:merino /var/cache/merino-edge
 USER 1000
-WORKDIR /home/merino
+WORKDIR /data
 ENTRYPOINT ["merino-edge"]
 CMD ["--help"]

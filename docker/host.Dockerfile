@@ -1,7 +1,7 @@
 # The workstation: search, train, export, score, and the kit for a board.
 #
 #   docker build -f docker/host.Dockerfile -t merino-edge-host .
-#   docker run --rm -it -v "$PWD:/work" merino-edge-host search --target nano --max-params 64M -o arch.json
+#   docker run --rm -it -v "$PWD:/data" merino-edge-host search --target nano --max-params 64M -o arch.json
 #
 # A GPU for training: docker run --gpus all. Without one, a smaller torch:
 #   docker build --build-arg TORCH_INDEX_URL=THE_CPU_INDEX_OF_PYTORCH ...
@@ -28,6 +28,6 @@ COPY jetson jetson
 RUN python -m pip install "/src[host,train,eval,wheels]"
 
 USER 1000
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["merino-edge"]
 CMD ["--help"]

@@ -21,7 +21,7 @@ BOARD_FILES = {
     "etc/nv_tegra_release": "# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref\n",
     "etc/environment": 'PATH="/usr/local/sbin:/usr/local/bin"',  # JetPack's ends without a newline
     "etc/fstab": "/dev/root / ext4 defaults 0 1\n",
-    "etc/passwd": "root:x:0:0:root:/root:/bin/bash\n",
+    "etc/passwd": "root:x:0:0::/:/bin/sh\n",
     "etc/systemd/system/nvzramconfig.service": "[Unit]\n",
     "proc/device-tree/model": "NVIDIA Jetson Nano Developer Kit\0",
     "proc/meminfo": "MemTotal:        4059216 kB\nMemAvailable:    3021012 kB\n",
