@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: docs help setup demo format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden lines check clean
+.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden docs lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
