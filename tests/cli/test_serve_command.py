@@ -89,3 +89,10 @@ def test_a_port_that_is_taken_is_named(bundle, capsys):
 def test_a_folder_that_is_no_bundle_is_named(tmp_path, capsys):
     assert main(["serve", str(tmp_path)]) == 8
     assert "not a bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [("--port", "0"), ("--host", "0.0.0.0"), ("--token-file", "t")])
+def test_what_is_for_http_does_not_go_with_a_socket(bundle, tmp_path, capsys, words):
+    path = str(tmp_path / "socket")
+    assert main(["serve", bundle, "--socket", path, *words]) == 2
+    assert f"{words[0]} is for HTTP, and --socket opens no port" in capsys.readouterr().err

@@ -17,7 +17,7 @@ second one ends it at once. Works on both machines.
 import argparse
 import signal
 import threading
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Tuple
 
 from merino_edge.cli import options
 from merino_edge.cli.output import Progress, human_bytes, warn
@@ -27,8 +27,8 @@ from merino_edge.errors import UsageError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("bundle", help="the folder")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=_port, default=8080, help="0 for any that is free (8080)")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=_port, help="0 for any that is free (8080)")
     parser.add_argument(
         "--socket", metavar="PATH", help="a UNIX socket that speaks JSON lines, and no HTTP"
     )
@@ -45,14 +45,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open, listen, wait for the end."""
     from merino_edge.formats.bundle import Bundle
+    from merino_edge.runtime.heap import keep_one_heap
     from merino_edge.runtime.service_notify import service as systemd
-    from merino_edge.runtime.serving.pool import bound_arenas, open_sessions
+    from merino_edge.runtime.serving.pool import open_sessions
     from merino_edge.runtime.serving.web.access import check_binding
     from merino_edge.runtime.serving.web.service import serving
 
-    bound_arenas()
+    host, port = _address(args)
     tokens = _tokens(args.token_file)
-    check_binding(args.host, tokens)  # before minutes of building an engine
+    check_binding(host, tokens)  # before minutes of building an engine
+    keep_one_heap()  # of this process, so it is the command's to decide
     progress = Progress("serve", args.quiet)
     sessions = open_sessions(args.bundle, args.sessions, args.backend, args.threads, progress.done)
     kv_bytes = sum(session.backend.kv_cache_bytes for session in sessions)
@@ -62,10 +64,10 @@ def run(args: argparse.Namespace) -> int:
         return _serve_socket(args, sessions, limits, progress)
     fingerprint = Bundle.open(args.bundle).bundle_id
     with serving(
-        sessions, fingerprint, args.host, args.port, tokens, limits, web_limits, on_fault=warn
+        sessions, fingerprint, host, port, tokens, limits, web_limits, on_fault=warn
     ) as service:
         stop_asked = _stop_on_signal(lambda: service.scheduler.stop(0.0))
-        progress.done("http://{}:{}/".format(_in_url(args.host), service.server.port))
+        progress.done("http://{}:{}/".format(_in_url(host), service.server.port))
         with systemd(lambda: service.scheduler.is_well):
             stop_asked.wait()
         progress.done("stopping: {} requests run".format(service.scheduler.n_running))
@@ -74,11 +76,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve_socket(args: argparse.Namespace, sessions: Any, limits: Any, progress: Progress) -> int:
-    from merino_edge.runtime.heap import keep_one_heap
     from merino_edge.runtime.service_notify import service as systemd
     from merino_edge.runtime.serving.socket_service import serving_socket
 
-    keep_one_heap()  # of this process, so it is the command's to decide
     with serving_socket(sessions, args.socket, limits, on_note=warn) as scheduler:
         stop_asked = _stop_on_signal(lambda: scheduler.stop(0.0))
         progress.done(args.socket)
@@ -87,6 +87,17 @@ def _serve_socket(args: argparse.Namespace, sessions: Any, limits: Any, progress
         progress.done("stopping: {} requests run".format(scheduler.n_running))
         scheduler.stop(args.grace)
     return 0
+
+
+def _address(args: argparse.Namespace) -> Tuple[str, int]:
+    """Where HTTP is spoken; what was given for HTTP alone does not go with a socket."""
+    given = [name for name in ("host", "port", "token_file") if getattr(args, name) is not None]
+    if args.socket is not None and given:
+        raise UsageError(
+            "--{} is for HTTP, and --socket opens no port.".format(given[0].replace("_", "-")),
+            hint="who may use the socket is decided by the folder that it lies in.",
+        )
+    return args.host or "127.0.0.1", 8080 if args.port is None else args.port
 
 
 def _port(text: str) -> int:

@@ -5,7 +5,6 @@ further session costs its cache and no weights. Other backends load weights for 
 they get one: a board has no room for two.
 """
 
-import ctypes
 from typing import Any, Dict, List, Optional
 
 from merino_edge.errors import UsageError
@@ -15,7 +14,6 @@ from merino_edge.runtime.open import Note, load
 from merino_edge.runtime.session import GenerationSession
 
 NATIVE_SESSIONS = 4
-_M_ARENA_MAX = -8  # of malloc.h
 
 
 def open_sessions(
@@ -69,22 +67,6 @@ def _native_sessions(
             session.close()
         raise
     return sessions
-
-
-def bound_arenas() -> bool:
-    """Ask glibc for two heaps instead of eight a processor; before threads begin.
-
-    A server's threads come and go with its connections, and each keeps free memory in a heap of its
-    own: resident memory creeps up for a long while. Python's lock lets one thread allocate at a
-    time anyway. Where there is no glibc nothing happens.
-
-    Returns:
-        Whether it was done.
-    """
-    try:
-        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2))
-    except (AttributeError, OSError):
-        return False
 
 
 class SharingLibrary(NativeLibrary):
