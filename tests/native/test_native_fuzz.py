@@ -63,7 +63,7 @@ def fuzz(fuzzer, tmp_path, kind, runs):
         f"-runs={runs}",
         f"-max_len={MOST_BYTES}",
         "-seed=1",
-        # The peak that it would look at is that of whoever started it, too: Linux keeps it over exec.
+        # Its peak of memory would be that of whoever started it: Linux keeps that over exec.
         "-rss_limit_mb=0",
         "-malloc_limit_mb=512",
         f"-artifact_prefix={tmp_path}/",
