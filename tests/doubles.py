@@ -178,6 +178,17 @@ def native_bundle(path, architecture=None, seed=0, precision="int8"):
     return path
 
 
+def speaking_bundle(path, seed=0):
+    """A native bundle with the table of pieces that programs in C turn tokens into text with."""
+    from merino_edge.formats.pieces_file import pieces_of_tokenizer, write_pieces
+
+    made = native_bundle(path, seed=seed)
+    with open(os.path.join(made, "tokenizer.json"), encoding="utf-8") as stream:
+        pieces = pieces_of_tokenizer(stream.read())
+    write_pieces(os.path.join(made, "pieces.bin"), pieces, [0])
+    return made
+
+
 def edit_manifest(path, **fields):
     """Write other fields into a bundle's manifest, as somebody with an editor could."""
     manifest_path = os.path.join(str(path), bundles.MANIFEST)

@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from doubles import native_bundle
+from doubles import speaking_bundle
 from repository import ROOT
 
-from merino_edge.formats.pieces_file import pieces_of_tokenizer, write_pieces
+from merino_edge.formats.pieces_file import write_pieces
 from merino_edge.runtime import GenerationConfig, load
 
 EXAMPLE = ROOT / "jetson/examples/stream_text.c"
@@ -24,11 +24,7 @@ PROMPT, N_TOKENS = "The sheep", 64
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    path = native_bundle(tmp_path_factory.mktemp("example") / "bundle", seed=3)
-    with open(os.path.join(path, "tokenizer.json"), encoding="utf-8") as stream:
-        pieces = pieces_of_tokenizer(stream.read())
-    write_pieces(os.path.join(path, "pieces.bin"), pieces, [0])
-    return path
+    return speaking_bundle(tmp_path_factory.mktemp("example") / "bundle", seed=3)
 
 
 @pytest.fixture(scope="module")
