@@ -14,6 +14,8 @@ from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.model.layers import apply_rope
 from merino_edge.model.packing import PackedLayer
 
+LONGEST_BY_PRODUCTS = 512  # positions
+
 
 @dataclass
 class LayerCache:
@@ -71,7 +73,29 @@ class Attention(nn.Module):
             key = key.repeat_interleave(group, dim=1)
             value = value.repeat_interleave(group, dim=1)
         t, s = query.shape[2], key.shape[2]
+        if t == s and suits_products(query):
+            return attend_by_products(query, key, value)
         if t == s:
             return F.scaled_dot_product_attention(query, key, value, is_causal=True)
         visible = torch.ones(t, s, dtype=torch.bool, device=query.device).tril(s - t)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+
+
+def suits_products(query: Tensor) -> bool:
+    """Short windows in bfloat16 on a CPU, where whole products beat torch's fused attention.
+
+    Forward and backward of 4 x 7 heads of 32 on one core with AMX, torch 2.13.0: 5.9 against 15.3
+    ms for windows of 256, 12.3 against 20.2 for 512, 26.4 against 23.5 for 1024. In float32 the
+    fused one is faster from 128 on (Intel Xeon, 29 November 2026).
+    """
+    short = query.shape[2] <= LONGEST_BY_PRODUCTS
+    return short and query.dtype == torch.bfloat16 and query.device.type == "cpu"
+
+
+def attend_by_products(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Causal attention, all scores at once: query, key and value [B, H, T, D] -> [B, H, T, D]."""
+    b, h, t, d = query.shape
+    rows, columns, values = (y.reshape(b * h, t, d) for y in (query, key, value))
+    later = torch.full((t, t), float("-inf"), dtype=query.dtype, device=query.device).triu(1)
+    scores = torch.baddbmm(later, rows, columns.transpose(1, 2), alpha=d**-0.5)
+    return torch.bmm(scores.softmax(-1), values).view(b, h, t, d)
