@@ -73,18 +73,20 @@ def problem_with(body, is_chat):
     return None
 
 
-@settings(max_examples=1000, deadline=None)
-@given(DOCUMENTS, st.booleans())
-def test_any_document_is_understood_or_refused(document, is_chat):
+def examples(number):
+    return settings(
+        max_examples=number, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+
+
+def is_understood_or_refused(document, is_chat):
     problem = problem_with(json.dumps(document).encode("utf-8"), is_chat)
     if problem is not None:
         assert 400 <= problem.status < 500
         assert json.loads(problem.reply().body)["error"]["message"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(DOCUMENTS, st.booleans())
-def test_any_document_is_answered_by_the_server(service, document, is_chat):
+def is_answered(service, document, is_chat):
     start = {"messages": [{"role": "user", "content": "a"}]} if is_chat else {"prompt": "a"}
     whole = {**start, "max_tokens": 3, **document, "stream": False}
     path = "/v1/chat/completions" if is_chat else "/v1/completions"
@@ -93,14 +95,51 @@ def test_any_document_is_answered_by_the_server(service, document, is_chat):
     assert ("error" in found) is (status >= 400)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.data())
-def test_any_bytes_are_answered_or_the_connection_is_closed(service, data):
+def is_answered_or_closed(service, data):
     whole = post_bytes("/v1/completions", {"prompt": "a", "max_tokens": 2})
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(whole))] * 2)))
     bent = whole[:start] + data.draw(st.binary(max_size=30)) + whole[end:]
     status = status_of(service, bent)
     assert status is None or status < 500
+
+
+@examples(1000)
+@given(DOCUMENTS, st.booleans())
+def test_any_document_is_understood_or_refused(document, is_chat):
+    is_understood_or_refused(document, is_chat)
+
+
+@examples(60)
+@given(DOCUMENTS, st.booleans())
+def test_any_document_is_answered_by_the_server(service, document, is_chat):
+    is_answered(service, document, is_chat)
+
+
+@examples(60)
+@given(st.data())
+def test_any_bytes_are_answered_or_the_connection_is_closed(service, data):
+    is_answered_or_closed(service, data)
+
+
+@pytest.mark.slow
+@examples(10_000)
+@given(DOCUMENTS, st.booleans())
+def test_ten_thousand_documents_are_understood_or_refused(document, is_chat):
+    is_understood_or_refused(document, is_chat)
+
+
+@pytest.mark.slow
+@examples(5_000)
+@given(DOCUMENTS, st.booleans())
+def test_five_thousand_documents_are_answered_by_the_server(service, document, is_chat):
+    is_answered(service, document, is_chat)
+
+
+@pytest.mark.slow
+@examples(5_000)
+@given(st.data())
+def test_five_thousand_bent_requests_are_answered_or_closed(service, data):
+    is_answered_or_closed(service, data)
 
 
 def test_after_all_that_it_still_answers(service):
