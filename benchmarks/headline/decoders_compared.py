@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-SEARCH = HERE.parent / "search"
-sys.path.append(str(SEARCH))  # where ``reports`` lies
+sys.path += [str(HERE.parent / "common"), str(HERE.parent / "search")]  # ``reports``, ``presets``
 
 from presets import SCHEMA as PRESETS_SCHEMA  # noqa: E402
 from presets import Report as Presets  # noqa: E402
+from reports import RESULTS  # noqa: E402
 
 from merino_edge.cli.output import human_count  # noqa: E402
 from merino_edge.errors import UsageError  # noqa: E402
@@ -30,7 +30,8 @@ REFERENCE = "opt-350m"  # what the paper's headline is held against
 
 def decoders() -> dict[str, Architecture]:
     """Name -> architecture: ours by size, then the published ones."""
-    presets: Presets = jsonio.read_record(str(SEARCH / "presets.json"), PRESETS_SCHEMA, Presets)
+    path = str(RESULTS / "search" / "presets.json")
+    presets: Presets = jsonio.read_record(path, PRESETS_SCHEMA, Presets)
     ours = {}
     for preset in presets.ours:
         size = human_count(preset.budget.max_params or 0).lower()

@@ -11,7 +11,7 @@ Bundles and finished rounds stay in WORK: stop it at any time, and call it again
 know is quality: the weights say nothing.
 
 Example:
-  python benchmarks/headline/headline.py --work work/ -o headline.json
+  python benchmarks/headline/headline.py --work work/
   python benchmarks/headline/headline.py --work work/ --models merino-64m,gpt2 --forms ort:fp32
 """
 
@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.extend(str(HERE.parent / name) for name in ("search", "quality", "tensorrt"))
+sys.path.extend(str(HERE.parent / name) for name in ("common", "quality", "tensorrt"))
 
 from contest import command  # noqa: E402
 from decoders_compared import chosen  # noqa: E402
 from headline_report import SCHEMA, Report, Size, Times, markdown  # noqa: E402
-from reports import new_parser, provenance, run_script  # noqa: E402
+from reports import new_parser, provenance, results_folder, run_script  # noqa: E402
 
 from merino_edge.cli.options import positive_int  # noqa: E402
 from merino_edge.cli.output import Progress  # noqa: E402
@@ -44,7 +44,7 @@ CONTEXT_LEN = 512
 
 def main() -> None:
     """Count, build, time in turns, save, print."""
-    parser = new_parser(__doc__, "headline.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "headline.json")
     add = parser.add_argument
     add("--work", required=True, metavar="DIR", help="bundles and finished rounds")
     add("--models", default="", metavar="NAME,NAME", help="(all)")

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from decoders_compared import OURS, REFERENCE  # noqa: E402
-from reports import Provenance, headline  # noqa: E402
+from decoders_compared import OURS, REFERENCE
+from reports import Provenance, headline
 
-from merino_edge.cli.output import human_bytes, human_count, table  # noqa: E402
+from merino_edge.cli.output import human_bytes, human_count, table
 
 SCHEMA = "merino-edge.headline/1"
 

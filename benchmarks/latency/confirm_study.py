@@ -5,8 +5,8 @@ measured latencies and confirmed on this machine (``merino-edge search --confirm
 done, every confirmed model is timed again, in another order, and that second time counts.
 
 Example:
-  merino-edge profile --target host --precision int4 --space tiny --threads 1 -o tiny-int4.json
-  python benchmarks/latency/confirm_study.py tiny-int4.json -o confirm.json
+  merino-edge profile --target host --precision int4 --space tiny --threads 1 -o table.json
+  python benchmarks/latency/confirm_study.py table.json
 """
 
 import argparse
@@ -17,28 +17,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, table  # noqa: E402
-from merino_edge.core import space as spaces  # noqa: E402
-from merino_edge.core import targets  # noqa: E402
-from merino_edge.core.budget import Budget  # noqa: E402
-from merino_edge.errors import BudgetError  # noqa: E402
-from merino_edge.formats.architecture import Architecture, describe  # noqa: E402
-from merino_edge.formats.latency_table import DECODE, Workload, read_table  # noqa: E402
-from merino_edge.pipeline.measured_search import (  # noqa: E402
+from merino_edge.cli.options import positive_int
+from merino_edge.cli.output import Progress, table
+from merino_edge.core import space as spaces
+from merino_edge.core import targets
+from merino_edge.core.budget import Budget
+from merino_edge.errors import BudgetError
+from merino_edge.formats.architecture import Architecture, describe
+from merino_edge.formats.latency_table import DECODE, Workload, read_table
+from merino_edge.pipeline.measured_search import (
     Bench,
     Confirmed,
     chosen,
     confirm,
     table_latency,
 )
-from merino_edge.search.config import SearchConfig  # noqa: E402
-from merino_edge.search.run import run_search  # noqa: E402
+from merino_edge.search.config import SearchConfig
+from merino_edge.search.run import run_search
 
 SCHEMA = "merino-edge.confirm-study/1"
 N_CANDIDATES = 100_000  # the tiny space needs no more
@@ -99,7 +98,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "confirm.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "confirm.json")
     parser.add_argument("table", help="of this machine")
     parser.add_argument("--budgets", type=positive_int, default=10, help="(10)")
     parser.add_argument("--seeds", type=positive_int, default=3, help="(3)")

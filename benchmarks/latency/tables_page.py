@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(HERE.parent / "common"))  # where ``reports`` lies
 
 import confirm_study  # noqa: E402
-from reports import filled, tables_of  # noqa: E402
+from reports import filled, results_folder, tables_of  # noqa: E402
 
 from merino_edge.cli.output import table as markdown_table  # noqa: E402
 from merino_edge.formats.latency_table import (  # noqa: E402
@@ -32,7 +32,9 @@ HEADER = (
 
 def measured_tables() -> dict[str, LatencyTable]:
     """Every table of the folder, by its name in words."""
-    tables = [read_table(str(path)) for path in sorted(HERE.glob("table-*.json"))]
+    tables = [
+        read_table(str(path)) for path in sorted(results_folder(__file__).glob("table-*.json"))
+    ]
     return {f"{each.space}, {each.setting.backend} {each.setting.precision}, "
             f"{each.setting.threads} thread" + ("s" if each.setting.threads > 1 else ""): each
             for each in tables}  # fmt: skip
@@ -99,7 +101,7 @@ def tables() -> dict[str, str]:
         "conditions": conditions(measured),
         "errors": errors(measured),
         "others": others(measured),
-        **tables_of(HERE, {"confirm.json": confirm_study}),
+        **tables_of(results_folder(__file__), {"confirm.json": confirm_study}),
     }
 
 

@@ -22,20 +22,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, table  # noqa: E402
-from merino_edge.errors import UsageError  # noqa: E402
-from merino_edge.formats.bundle import Bundle  # noqa: E402
-from merino_edge.model.checkpoint import Checkpoint, load_checkpoint, read_text  # noqa: E402
-from merino_edge.model.transformer import load_model  # noqa: E402
-from merino_edge.runtime import load  # noqa: E402
-from merino_edge.runtime.tokenizer import Tokenizer  # noqa: E402
-from merino_edge.training.shards import sha256_of_text  # noqa: E402
+from merino_edge.cli.options import positive_int
+from merino_edge.cli.output import Progress, table
+from merino_edge.errors import UsageError
+from merino_edge.formats.bundle import Bundle
+from merino_edge.model.checkpoint import Checkpoint, load_checkpoint, read_text
+from merino_edge.model.transformer import load_model
+from merino_edge.runtime import load
+from merino_edge.runtime.tokenizer import Tokenizer
+from merino_edge.training.shards import sha256_of_text
 
 HEADER = ("", "perplexity", "x torch", "standard error")
 SCHEMA = "merino-edge.native-accuracy/1"
@@ -84,7 +83,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "accuracy.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "accuracy.json")
     parser.add_argument("checkpoint", help="the weights that the bundles were made from")
     parser.add_argument("bundles", nargs="+", help="bundles with a file for the native decoder")
     parser.add_argument("--text", required=True, metavar="FILE", help="what perplexity is of")

@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path += [str(HERE.parent / "search"), str(ROOT)]  # where ``reports`` and native_build lie
+sys.path += [str(HERE.parent / "common"), str(ROOT)]  # where ``reports`` and native_build lie
 
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script  # noqa: E402
 
 import native_build  # noqa: E402
 from merino_edge.cli.options import positive_int  # noqa: E402
@@ -85,7 +85,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "cold_start.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "cold_start.json")
     parser.add_argument("bundles", nargs="+", help="bundles with a file for the native decoder")
     parser.add_argument("--threads", type=positive_int, default=2, help="(2)")
     parser.add_argument("--repeats", type=positive_int, default=15, help="(15)")

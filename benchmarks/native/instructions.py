@@ -6,7 +6,7 @@ as often as it is applied, and of the cache. Needs qemu-user, gcc-aarch64-linux-
 
 Example:
   merino-edge build --target nano-cpu --precision int8 --context 512 smollm2/ -o int8/
-  python benchmarks/native/instructions.py SmolLM2-135M=int8/ -o instructions.json
+  python benchmarks/native/instructions.py SmolLM2-135M=int8/
 """
 
 import argparse
@@ -17,20 +17,19 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-import instructions_a57 as a57  # noqa: E402
-import instructions_blocks as counting  # noqa: E402
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+import instructions_a57 as a57
+import instructions_blocks as counting
+from reports import Provenance, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, human_count, table  # noqa: E402
-from merino_edge.core.counting import kv_bytes_per_token  # noqa: E402
-from merino_edge.errors import UsageError  # noqa: E402
-from merino_edge.formats.architecture import Architecture  # noqa: E402
-from merino_edge.formats.bundle import Bundle  # noqa: E402
-from merino_edge.formats.native_file import NativeTensor, read_tensors  # noqa: E402
+from merino_edge.cli.options import positive_int
+from merino_edge.cli.output import Progress, human_count, table
+from merino_edge.core.counting import kv_bytes_per_token
+from merino_edge.errors import UsageError
+from merino_edge.formats.architecture import Architecture
+from merino_edge.formats.bundle import Bundle
+from merino_edge.formats.native_file import NativeTensor, read_tensors
 
 SCHEMA = "merino-edge.native-instructions/1"
 VECTOR_PRODUCT = re.compile(r"(smull2?|smlal2?|sdot)\s+v")  # of 8 or, sdot, 16 pairs of integers
@@ -109,7 +108,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Count, predict, save, print."""
-    parser = new_parser(__doc__, "instructions.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "instructions.json")
     parser.add_argument(
         "models", nargs="+", metavar="NAME=BUNDLE", help="what to count, and its name"
     )

@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(HERE.parent / "common"))  # where ``reports`` lies
 
 import accuracy  # noqa: E402
 import cold_start  # noqa: E402
 import instructions  # noqa: E402
 import step_profile  # noqa: E402
-from reports import filled, tables_of  # noqa: E402
+from reports import filled, results_folder, tables_of  # noqa: E402
 
 SOURCES = {
     "instructions.json": instructions,
@@ -29,7 +29,7 @@ SOURCES = {
 
 def tables() -> dict[str, str]:
     """Name of a mark -> what stands there."""
-    return tables_of(HERE, SOURCES)
+    return tables_of(results_folder(__file__), SOURCES)
 
 
 def main() -> int:

@@ -26,11 +26,11 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path += [str(HERE.parent / "search"), str(ROOT)]  # where ``reports`` and native_build lie
+sys.path += [str(HERE.parent / "common"), str(ROOT)]  # where ``reports`` and native_build lie
 
 from cold_start import compiled  # noqa: E402
 from instructions import executed  # noqa: E402
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script  # noqa: E402
 
 from merino_edge.cli.options import positive_int  # noqa: E402
 from merino_edge.cli.output import Progress, table  # noqa: E402
@@ -99,7 +99,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "step_profile.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "step_profile.json")
     parser.add_argument("bundles", nargs="+", help="bundles with a file for the native decoder")
     parser.add_argument("--tokens", type=positive_int, default=2000, help="(2000)")
     run_script(parser, SCHEMA, measure, markdown)

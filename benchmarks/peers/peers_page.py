@@ -11,15 +11,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(HERE.parent / "common"))  # where ``reports`` lies
 
 import peers_report  # noqa: E402
 from peers_tables import sections  # noqa: E402
-from reports import filled  # noqa: E402
+from reports import filled, results_folder  # noqa: E402
 
 from merino_edge.formats import jsonio  # noqa: E402
 
-RESULTS = HERE / "results.json"
+RESULTS = results_folder(__file__) / "results.json"
 
 
 def main() -> int:

@@ -7,9 +7,8 @@ report, and a warning if it was much. Interrupted, it keeps what it has.
 
 Example:
   python benchmarks/peers/run.py --python .venv-peers/bin/python --prepare-only
-  python benchmarks/peers/run.py --models smollm2,merino64m --python .venv-peers/bin/python \
-    --out benchmarks/peers/results.json
-  python benchmarks/peers/run.py --only native --only Q4 --rounds 1 --starts 1 --out try.json
+  python benchmarks/peers/run.py --models smollm2,merino64m --python .venv-peers/bin/python
+  python benchmarks/peers/run.py --only native --only Q4 --rounds 1 --starts 1 -o try.json
 """
 
 import argparse
@@ -19,12 +18,16 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
 import quiet
 from contestants import CONTEXT_LEN, TITLES
 from model_run import ModelRun, setting_of
 from peers_report import SCHEMA, ModelResult, Report
 from peers_tables import sections
+from reports import check_folder, new_parser, results_folder
 from workshop import GGUF_NAME, PACKAGE
 
 import merino_edge
@@ -52,12 +55,9 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, results_folder(__file__) / "results.json")
     add, env = parser.add_argument, os.environ.get
     add("--models", default=",".join(TITLES), help="which, with commas (both)")
-    add("--out", default="results.json", metavar="FILE", help="the report (results.json)")
     add("--only", action="append", default=[], metavar="WORD", help="only names with this in them")
     add("--threads", type=int, default=2, help="for everybody (2)")
     add("--rounds", type=int, default=5, help="that count (5)")
@@ -82,9 +82,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f"no model is called {unknown[0]}; there are {', '.join(TITLES)}.")
     if min(args.threads, args.rounds, args.tokens) < 1 or args.tokens > 2 * (CONTEXT_LEN - 1000):
         raise UsageError("threads and rounds must be at least 1, tokens between 1 and 48.")
-    folder = os.path.dirname(os.path.abspath(args.out))
-    if not os.path.isdir(folder):
-        raise UsageError(f"there is no folder '{folder}' to write to.")
+    check_folder(args.output)
     pythons = os.environ.get("MERINO_PEERS_PYTHON", "").split(os.pathsep)
     args.python = [sys.executable, *args.python, *filter(None, pythons)]
     for path in args.python:
@@ -117,7 +115,7 @@ class _Run:
         if self._models and self._models[-1].name == model.name:
             self._models.pop()
         self._models.append(model)
-        jsonio.write_record(self._args.out, SCHEMA, self._report())
+        jsonio.write_record(self._args.output, SCHEMA, self._report())
 
     def _report(self) -> Report:
         intervals = [each for model in self._models for each in model.intervals[1:]]

@@ -2,8 +2,8 @@
 
 The one idea: a file is made when it is missing or older than what it is made of, as ``make`` does,
 so a second run measures at once. Everything starts from two things: SmolLM2's own GGUF file, and
-the architecture of MeRino-64M that ``../search/presets.json`` proves to be the best of its budget.
-Peers that cannot run MeRino get its stand-in, with random weights like its own.
+the architecture of MeRino-64M that ``../results/search/presets.json`` proves to be the best of its
+budget. Peers that cannot run MeRino get its stand-in, with random weights like its own.
 """
 
 import json
@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
+
 from contestants import CONTEXT_LEN, MERINO, SMOLLM2
 from hf_folder import Tensors, placeholder_tokenizer, write_hf_folder
 from peer_gguf import requantise, write_gpt2
+from reports import RESULTS
 from stand_in import stand_in
 
 import merino_edge
@@ -32,7 +35,7 @@ from merino_edge.model.checkpoint import INFO, load_checkpoint, read_text
 from merino_edge.model.transformer import load_model, random_tensors
 
 PACKAGE = Path(merino_edge.__file__).resolve().parent
-PRESETS = Path(__file__).resolve().parents[1] / "search" / "presets.json"
+PRESETS = RESULTS / "search" / "presets.json"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SEED = 0
 BUILT_BY = ("export", "formats", "model", "pipeline")  # folders of the package that shape a bundle

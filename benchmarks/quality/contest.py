@@ -23,19 +23,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from entrants import SCHEMA as CONTESTANTS_SCHEMA  # noqa: E402
-from entrants import Contestant, Contestants  # noqa: E402
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from entrants import SCHEMA as CONTESTANTS_SCHEMA
+from entrants import Contestant, Contestants
+from reports import Provenance, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import count, positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, human_count, table  # noqa: E402
-from merino_edge.errors import FormatError, MerinoError  # noqa: E402
-from merino_edge.formats import jsonio  # noqa: E402
-from merino_edge.formats.architecture import write_architecture  # noqa: E402
-from merino_edge.training.config import TrainConfig, learning_rate_for  # noqa: E402
+from merino_edge.cli.options import count, positive_int
+from merino_edge.cli.output import Progress, human_count, table
+from merino_edge.errors import FormatError, MerinoError
+from merino_edge.formats import jsonio
+from merino_edge.formats.architecture import write_architecture
+from merino_edge.training.config import TrainConfig, learning_rate_for
 
 SCHEMA = "merino-edge.contest/1"
 FACTORS = "0.5,1,2"  # x the rate that the trainer takes by width
@@ -95,8 +94,9 @@ class Job(NamedTuple):
 
 def main() -> None:
     """Train, score, save, print."""
-    parser = new_parser(__doc__, "contest.json")
-    parser.add_argument("--contestants", default=str(HERE / "contestants.json"), metavar="FILE")
+    parser = new_parser(__doc__, results_folder(__file__) / "contest.json")
+    who = str(results_folder(__file__) / "contestants.json")
+    parser.add_argument("--contestants", default=who, metavar="FILE")
     parser.add_argument("--data", required=True, metavar="TOKENS", help="of merino-edge tokenize")
     parser.add_argument("--texts", required=True, metavar="DIR", help="for merino-edge eval --data")
     parser.add_argument("--work", required=True, metavar="DIR", help="checkpoints and runs.jsonl")

@@ -3,7 +3,7 @@
 The one idea: an end point says who leads, a curve says whether that will last.
 
 Example:
-  python benchmarks/quality/contest_plot.py contest-pilot.json -o contest-pilot.svg
+  python benchmarks/quality/contest_plot.py benchmarks/results/quality/contest-pilot.json
 """
 
 import argparse
@@ -13,13 +13,13 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from contest import SCHEMA, Report  # noqa: E402
+from contest import SCHEMA, Report
+from reports import results_folder
 
-from merino_edge.errors import FormatError, MerinoError  # noqa: E402
-from merino_edge.formats import jsonio  # noqa: E402
+from merino_edge.errors import FormatError, MerinoError
+from merino_edge.formats import jsonio
 
 STYLES = ("-", "--", "-.", ":")
 
@@ -60,11 +60,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("report", metavar="CONTEST.json")
-    parser.add_argument("-o", "--output", default="contest.svg", metavar="FILE")
+    report = str(results_folder(__file__) / "contest.json")
+    parser.add_argument("report", nargs="?", default=report, metavar="CONTEST.json")
+    words = "(the report's name, ending in .svg)"
+    parser.add_argument("-o", "--output", metavar="FILE", help=words)
     options = parser.parse_args()
     try:
-        draw(jsonio.read_record(options.report, SCHEMA, Report), options.output)
+        output = options.output or str(Path(options.report).with_suffix(".svg"))
+        draw(jsonio.read_record(options.report, SCHEMA, Report), output)
     except (MerinoError, OSError) as error:
         parser.exit(getattr(error, "exit_code", 1), f"error: {error}\n")
 

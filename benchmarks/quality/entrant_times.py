@@ -5,7 +5,7 @@ contestants are timed in turns, several rounds of ``merino-edge bench``, and eac
 of its rounds. Beside a table of scores it tells what a score costs where the model will run.
 
 Example:
-  python benchmarks/quality/entrant_times.py --work work/ -o entrant_times.json
+  python benchmarks/quality/entrant_times.py --work work/
 """
 
 import argparse
@@ -14,18 +14,17 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from contest import command  # noqa: E402
-from entrants import SCHEMA as CONTESTANTS_SCHEMA  # noqa: E402
-from entrants import Contestant, Contestants  # noqa: E402
-from reports import Provenance, headline, new_parser, provenance, run_script  # noqa: E402
+from contest import command
+from entrants import SCHEMA as CONTESTANTS_SCHEMA
+from entrants import Contestant, Contestants
+from reports import Provenance, headline, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, human_bytes, table  # noqa: E402
-from merino_edge.formats import jsonio  # noqa: E402
-from merino_edge.formats.architecture import write_architecture  # noqa: E402
+from merino_edge.cli.options import positive_int
+from merino_edge.cli.output import Progress, human_bytes, table
+from merino_edge.formats import jsonio
+from merino_edge.formats.architecture import write_architecture
 
 SCHEMA = "merino-edge.contestant-times/1"
 
@@ -66,8 +65,9 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Build, time in turns, save, print."""
-    parser = new_parser(__doc__, "entrant_times.json")
-    parser.add_argument("--contestants", default=str(HERE / "contestants.json"), metavar="FILE")
+    parser = new_parser(__doc__, results_folder(__file__) / "entrant_times.json")
+    who = str(results_folder(__file__) / "contestants.json")
+    parser.add_argument("--contestants", default=who, metavar="FILE")
     parser.add_argument("--work", required=True, metavar="DIR", help="where bundles are made")
     parser.add_argument("--precision", default="int8", help="(int8)")
     parser.add_argument("--threads", type=positive_int, default=1, metavar="N", help="(1)")

@@ -6,7 +6,7 @@ what a kind leaves unused it leaves to its own harm. The one exception is the wi
 every layer's weights its own: it is over the budget, and shows what sharing saved and cost.
 
 Example:
-  python benchmarks/quality/entrants.py -o contestants.json
+  python benchmarks/quality/entrants.py
 """
 
 import argparse
@@ -16,20 +16,19 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from reports import new_parser, run_script  # noqa: E402
+from reports import new_parser, results_folder, run_script
 
-from merino_edge.cli.output import human_count, table  # noqa: E402
-from merino_edge.core import counting, targets  # noqa: E402
-from merino_edge.core.budget import Budget  # noqa: E402
-from merino_edge.core.space import SearchSpace  # noqa: E402
-from merino_edge.errors import BudgetError  # noqa: E402
-from merino_edge.formats.architecture import Architecture, BlockSpec, describe  # noqa: E402
-from merino_edge.search.config import SearchConfig  # noqa: E402
-from merino_edge.search.result import SearchResult  # noqa: E402
-from merino_edge.search.run import run_search  # noqa: E402
+from merino_edge.cli.output import human_count, table
+from merino_edge.core import counting, targets
+from merino_edge.core.budget import Budget
+from merino_edge.core.space import SearchSpace
+from merino_edge.errors import BudgetError
+from merino_edge.formats.architecture import Architecture, BlockSpec, describe
+from merino_edge.search.config import SearchConfig
+from merino_edge.search.result import SearchResult
+from merino_edge.search.run import run_search
 
 SCHEMA = "merino-edge.contestants/1"
 BUDGET = Budget(max_params=3_100_000, max_flops=14_000_000_000)  # FLOPs of 1024 tokens, body only
@@ -186,4 +185,5 @@ def markdown(report: Contestants) -> str:
 
 
 if __name__ == "__main__":
-    run_script(new_parser(__doc__, "contestants.json"), SCHEMA, make, markdown)
+    parser = new_parser(__doc__, results_folder(__file__) / "contestants.json")
+    run_script(parser, SCHEMA, make, markdown)

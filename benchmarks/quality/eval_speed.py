@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / "search"), str(HERE.parent / "peers")]  # ``reports``, ``hf_folder``
+sys.path += [str(HERE.parent / "common"), str(HERE.parent / "peers")]  # ``reports``, ``hf_folder``
 
 from hf_folder import write_hf_folder  # noqa: E402
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script  # noqa: E402
 
 from merino_edge.cli.options import positive_int  # noqa: E402
 from merino_edge.cli.output import Progress, table  # noqa: E402
@@ -109,7 +109,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "eval_speed.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "eval_speed.json")
     parser.add_argument("checkpoint", help="weights of Llama's or GPT-2's kind")
     parser.add_argument("--data", required=True, metavar="DIR", help="with lm_eval_tasks/")
     parser.add_argument("--bundle", action="append", default=[], metavar="DIR[:BACKEND]")

@@ -20,19 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from compare_items import Difference, Items, difference, read  # noqa: E402
-from contest import command  # noqa: E402
-from reports import Provenance, headline, new_parser, provenance, run_script  # noqa: E402
+from compare_items import Difference, Items, difference, read
+from contest import command
+from reports import Provenance, headline, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, table  # noqa: E402
-from merino_edge.errors import UsageError  # noqa: E402
-from merino_edge.formats import jsonio  # noqa: E402
-from merino_edge.pipeline.evaluation import results  # noqa: E402
-from merino_edge.pipeline.evaluation.results import Evaluation, Metric, ModelFacts  # noqa: E402
+from merino_edge.cli.options import positive_int
+from merino_edge.cli.output import Progress, table
+from merino_edge.errors import UsageError
+from merino_edge.formats import jsonio
+from merino_edge.pipeline.evaluation import results
+from merino_edge.pipeline.evaluation.results import Evaluation, Metric, ModelFacts
 
 SCHEMA = "merino-edge.pretrained/1"
 TEXTS = ("wikitext2", "ptb")
@@ -103,7 +102,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Score, compare, save, print."""
-    parser = new_parser(__doc__, "pretrained.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "pretrained.json")
     parser.add_argument("--data", required=True, metavar="DIR", help="for merino-edge eval")
     parser.add_argument("--work", required=True, metavar="DIR", help="results and journals")
     parser.add_argument(

@@ -14,19 +14,24 @@ report says so. All other times are measured; of the few over tables, the median
 Time on a machine that does nothing else: compare ``seconds`` with ``cpu_seconds`` in the report.
 
 Example:
-  OMP_NUM_THREADS=1 python benchmarks/search/baselines.py -o baselines.json
+  OMP_NUM_THREADS=1 python benchmarks/search/baselines.py
   OMP_NUM_THREADS=1 python benchmarks/search/baselines.py --spaces tiny --candidates 500
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
+
 from baselines_report import Comparison, Effort, Report, Row, Setting, Timing, Winner, markdown
-from reports import new_parser, provenance, run_script
+from reports import new_parser, provenance, results_folder, run_script
 
 from merino_edge.cli.options import count, natural_int, positive_int
 from merino_edge.cli.output import Progress
@@ -169,7 +174,7 @@ def make_report(options: argparse.Namespace) -> Report:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = new_parser(__doc__, "baselines.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "baselines.json")
     add = parser.add_argument
     add("--spaces", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="(all)")
     add("--candidates", type=count, metavar="N", help="the few (paper: 200, tiny: 2000)")

@@ -3,8 +3,12 @@
 It words figures and measures none. Where a time was predicted by proportion, it says so.
 """
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
 from reports import Provenance, budget_name, headline
 

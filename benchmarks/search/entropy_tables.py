@@ -17,14 +17,18 @@ Example:
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from math import sqrt
+from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
+
 from known_models import KNOWN_MODELS, KnownModel
-from reports import Provenance, headline, new_parser, provenance, run_script
+from reports import Provenance, headline, new_parser, provenance, results_folder, run_script
 
 from merino_edge.cli.output import Progress, human_count, table
 from merino_edge.core import space as spaces
@@ -262,7 +266,7 @@ def _models(rows: tuple[ModelRow, ...]) -> str:
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "entropy_tables.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "entropy_tables.json")
     parser.add_argument("--space", default="paper", metavar="NAME", help="a preset (paper)")
     parser.add_argument("--eps", type=float, default=1.0, metavar="X", help="noise level (1)")
     parser.add_argument("--draws", type=int, default=16, metavar="N", help="for each shape (16)")

@@ -13,15 +13,19 @@ how far a search without a proof would have been off. Times are those of one cor
 machine that does nothing else.
 
 Example:
-  OMP_NUM_THREADS=1 python benchmarks/search/presets.py -o presets.json
+  OMP_NUM_THREADS=1 python benchmarks/search/presets.py
   OMP_NUM_THREADS=1 python benchmarks/search/presets.py --budgets 64M/160G --seeds 3
 """
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
 from known_models import KNOWN_MODELS
 from presets_report import Evolution, Ours, Report, Size, markdown
-from reports import budget_name, new_parser, provenance, run_script
+from reports import budget_name, new_parser, provenance, results_folder, run_script
 
 from merino_edge.cli.options import count, positive_int
 from merino_edge.cli.output import Progress
@@ -130,7 +134,7 @@ def make_report(options: argparse.Namespace) -> Report:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = new_parser(__doc__, "presets.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "presets.json")
     add = parser.add_argument
     add("--budgets", nargs="+", default=BUDGETS, metavar="P/F", help="as 64M/160G (the paper's)")
     add("--candidates", type=count, default=500_000, metavar="N", help="of a seed (500k)")

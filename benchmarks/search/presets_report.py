@@ -4,9 +4,13 @@ The one idea: the records hold counts, and every ratio is worked out from them h
 can disagree with what it is a ratio of.
 """
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
 from reports import Provenance, budget_name, headline
 

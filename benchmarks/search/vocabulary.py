@@ -16,14 +16,19 @@ Example:
   python benchmarks/search/vocabulary.py --train wiki.train.txt --measure wiki.valid.txt
 """
 
-import argparse
 import datetime
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import tokenizers
 from tokenizers import Tokenizer
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
+
+from reports import new_parser, results_folder
 
 from merino_edge.cli.output import Progress
 from merino_edge.core.choices import check_vocabularies
@@ -115,16 +120,11 @@ def toml_lines(vocabularies: Sequence[Vocabulary]) -> str:
 
 def main() -> None:
     """Measure, save, and print what to paste."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, results_folder(__file__) / "vocabulary.json")
     parser.add_argument("--train", required=True, metavar="FILE", help="text to learn on")
     parser.add_argument("--measure", required=True, metavar="FILE", help="text to tokenise")
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="ascending (2048 to 32768)"
-    )
-    parser.add_argument(
-        "-o", "--output", default="vocabulary.json", metavar="FILE", help="(vocabulary.json)"
     )
     options = parser.parse_args()
     progress = Progress("vocabulary")

@@ -11,8 +11,8 @@ the scatter around the line gives it.
 On one machine the clients take processor time too: the server's share is in the report.
 
 Example:
-  python benchmarks/serving/load.py bundle/ -o load.json
-  python benchmarks/serving/load.py bundle/ --clients 8 --seconds 30 -o load.json
+  python benchmarks/serving/load.py bundle/
+  python benchmarks/serving/load.py bundle/ --clients 8 --seconds 30 -o try.json
 """
 
 import argparse
@@ -32,14 +32,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
-from reports import Provenance, headline, new_parser, provenance, run_script  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
+from reports import Provenance, headline, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import positive_float, positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, table  # noqa: E402
-from merino_edge.errors import BoardError  # noqa: E402
-from merino_edge.formats.bundle import Bundle  # noqa: E402
+from merino_edge.cli.options import positive_float, positive_int
+from merino_edge.cli.output import Progress, table
+from merino_edge.errors import BoardError
+from merino_edge.formats.bundle import Bundle
 
 SCHEMA = "merino-edge.serving-load/1"
 PROMPTS = (
@@ -426,7 +425,7 @@ def _pair(values: dict[str, float]) -> str:
 
 def main() -> None:
     """The script."""
-    parser = new_parser(__doc__, str(HERE / "load.json"))
+    parser = new_parser(__doc__, results_folder(__file__) / "load.json")
     parser.add_argument("bundle", help="what is served")
     parser.add_argument("--clients", type=positive_int, default=32, help="(32)")
     parser.add_argument("--seconds", type=positive_float, default=300.0, help="(300)")

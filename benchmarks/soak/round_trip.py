@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent / "search"), str(HERE)]
+sys.path += [str(HERE.parent / "common"), str(HERE)]
 
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script  # noqa: E402
 from soak import served  # noqa: E402
 
 from merino_edge.cli.options import positive_int  # noqa: E402
@@ -165,7 +165,7 @@ def markdown(report: Report) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = new_parser(__doc__, str(HERE / "round_trip.json"))
+    made = new_parser(__doc__, results_folder(__file__) / "round_trip.json")
     made.add_argument("bundles", nargs="+", help="for the native decoder, with a tokenizer")
     made.add_argument("--tokens", type=positive_int, default=200, help="of an answer (200)")
     made.add_argument("--pairs", type=positive_int, default=20, help="(20)")

@@ -7,7 +7,7 @@ BUNDLE --socket PATH`` as it is installed, asked by several clients at a time, s
 
 Example:
   python benchmarks/soak/soak.py bundle/
-  python benchmarks/soak/soak.py bundle/ --tokens 2000000 -o benchmarks/soak/soak.json
+  python benchmarks/soak/soak.py bundle/ --tokens 2000000 -o long.json
 """
 
 import argparse
@@ -25,9 +25,9 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path += [str(HERE.parent / "search"), str(HERE), str(ROOT)]
+sys.path += [str(HERE.parent / "common"), str(HERE), str(ROOT)]
 
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script  # noqa: E402
 from slope import Growth, Sample, growth  # noqa: E402
 from socket_life import Life, live, look  # noqa: E402
 
@@ -195,7 +195,7 @@ def markdown(report: Report) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = new_parser(__doc__, str(HERE / "soak.json"))
+    made = new_parser(__doc__, results_folder(__file__) / "soak.json")
     made.add_argument("bundle", help="for the native decoder, with a tokenizer; a small one")
     made.add_argument("--tokens", type=positive_int, default=200_000, help="of each life (200000)")
     return made

@@ -1,8 +1,8 @@
 """The decoders that are measured here, and how their graphs are written.
 
 The one idea: bytes and times follow from shapes, so weights are random and nothing is downloaded.
-MeRino-64M is what ``../search/presets.json`` proves to be the best of its budget; SmolLM2's shape
-is public. A variant of a graph lies beside the weights of the original and shares them.
+MeRino-64M is what ``../results/search/presets.json`` proves to be the best of its budget; SmolLM2's
+shape is public. A variant of a graph lies beside the weights of the original and shares them.
 """
 
 import json
@@ -14,9 +14,10 @@ from typing import Any
 
 import onnx
 
-SEARCH = Path(__file__).resolve().parents[1] / "search"
-sys.path.append(str(SEARCH))
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE.parent / "common"), str(HERE.parent / "search")]
 from known_models import KNOWN_MODELS  # noqa: E402
+from reports import RESULTS  # noqa: E402
 
 from merino_edge.errors import UsageError  # noqa: E402
 from merino_edge.export.onnx_file import ONNX_FILE, export_decoder  # noqa: E402
@@ -38,7 +39,7 @@ def architecture_of(name: str) -> Architecture:
         UsageError: There is none.
     """
     if name == MERINO:
-        presets = json.loads((SEARCH / "presets.json").read_text("utf-8"))
+        presets = json.loads((RESULTS / "search" / "presets.json").read_text("utf-8"))
         return jsonio.decode(Architecture, presets["ours"][-1]["architecture"])
     if name == SMOLLM2:
         return KNOWN_MODELS[name].architecture

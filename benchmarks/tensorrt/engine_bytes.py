@@ -8,7 +8,7 @@ report of every `merino-edge build`.
 Weights are random: the sizes are those of real ones.
 
 Example:
-  python benchmarks/tensorrt/engine_bytes.py -o engine_bytes.json
+  python benchmarks/tensorrt/engine_bytes.py
 """
 
 import argparse
@@ -21,7 +21,7 @@ import onnx
 from decoders import CONTEXT_LEN, MERINO, NAMES, SEED, SMOLLM2, architecture_of, export, save
 from engines import Built, build, copies, heading, made_with
 from products import gate_and_up_apart, products_of_transposed
-from reports import Provenance, new_parser, run_script
+from reports import Provenance, new_parser, results_folder, run_script
 
 from merino_edge.cli.output import Progress, table
 from merino_edge.core.counting import n_params
@@ -146,7 +146,7 @@ class Report(NamedTuple):
 
 def main() -> None:
     """Build, save, print."""
-    parser = new_parser(__doc__, "engine_bytes.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "engine_bytes.json")
     parser.add_argument("--decoders", nargs="+", default=[MERINO, SMOLLM2], choices=NAMES)
     run_script(parser, SCHEMA, make_report, markdown)
 

@@ -10,9 +10,9 @@ It is not TensorRT 8.2: a board's builder may store more, or less.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import decoders  # noqa: F401  (it knows where ``reports`` lies)
 import numpy as np
 import onnx
-from decoders import SEARCH  # noqa: F401  (where ``reports`` lies)
 from reports import Provenance, provenance
 
 from merino_edge.errors import EngineError

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(HERE.parent / "common"))  # where ``reports`` lies
 
 from fp16_quality_report import (  # noqa: E402
     SCHEMA,
@@ -42,7 +42,7 @@ from fp16_quality_report import (  # noqa: E402
     markdown,
 )
 from half_sums import HalfSums  # noqa: E402
-from reports import new_parser, provenance, run_script  # noqa: E402
+from reports import new_parser, provenance, results_folder, run_script  # noqa: E402
 
 from merino_edge.cli.options import positive_int  # noqa: E402
 from merino_edge.cli.output import Progress  # noqa: E402
@@ -61,7 +61,7 @@ Continue = Callable[[list[int], list[int]], list[int]]
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "fp16_quality.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "fp16_quality.json")
     parser.add_argument("fp32", help="bundle of the target 'host'")
     parser.add_argument("fp16", help="bundle of the target 'nano' with the same weights")
     parser.add_argument("--text", required=True, metavar="FILE", help="what perplexity is of")

@@ -12,7 +12,7 @@ Times want a quiet machine: the file says how busy others were. The README takes
 the file: run readme_tables.py afterwards.
 
 Example:
-  python benchmarks/tensorrt/layouts.py -o layouts.json
+  python benchmarks/tensorrt/layouts.py
 """
 
 import argparse
@@ -24,7 +24,7 @@ from decode_times import LayoutDecoder, check_agreement, measure
 from decoders import CONTEXT_LEN, MERINO, NAMES, SEED, SMOLLM2, architecture_of, export, save
 from engines import build, made_with
 from layouts_report import SCHEMA, Engine, Model, Report, Setting, StepTime, markdown
-from reports import new_parser, run_script
+from reports import new_parser, results_folder, run_script
 from variants import LAYOUTS
 
 from merino_edge.cli.options import positive_int
@@ -43,7 +43,7 @@ BUCKETS = NANO.buckets(CONTEXT_LEN)
 
 def main() -> None:
     """Measure, save, print."""
-    parser = new_parser(__doc__, "layouts.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "layouts.json")
     parser.add_argument("--decoders", nargs="+", default=[MERINO, SMOLLM2], choices=NAMES)
     parser.add_argument("--rounds", type=positive_int, default=21, help="(21)")
     parser.add_argument("--steps", type=positive_int, default=5, help="tokens of a round (5)")

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
+sys.path.append(str(HERE.parent / "common"))  # where ``reports`` lies
 
 import engine_bytes  # noqa: E402
 import fp16_quality_report  # noqa: E402
 import layouts_report  # noqa: E402
-from reports import filled, tables_of  # noqa: E402
+from reports import filled, results_folder, tables_of  # noqa: E402
 
 SOURCES = {
     "layouts.json": layouts_report,
@@ -27,7 +27,7 @@ SOURCES = {
 
 def tables() -> dict[str, str]:
     """Name of a mark -> what stands there."""
-    return tables_of(HERE, SOURCES)
+    return tables_of(results_folder(__file__), SOURCES)
 
 
 def main() -> int:

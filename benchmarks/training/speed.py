@@ -11,7 +11,7 @@ on them.
 Take the figures on a machine that does nothing else; the load before is in the report.
 
 Example:
-  python benchmarks/training/speed.py -o speed.json
+  python benchmarks/training/speed.py
   python benchmarks/training/speed.py --d-model 256 --layers 4 --rounds 3 --precision float32
 """
 
@@ -26,24 +26,23 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "search"))  # where ``reports`` lies
-from reports import Provenance, headline, new_parser, provenance, run_script  # noqa: E402
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
+from reports import Provenance, headline, new_parser, provenance, results_folder, run_script
 
-from merino_edge.cli.options import positive_int  # noqa: E402
-from merino_edge.cli.output import Progress, table  # noqa: E402
-from merino_edge.core.counting import n_params  # noqa: E402
-from merino_edge.errors import MerinoError, MissingDependencyError  # noqa: E402
-from merino_edge.formats.architecture import Architecture, BlockSpec  # noqa: E402
-from merino_edge.model.transformer import new_model  # noqa: E402
-from merino_edge.training.config import TrainConfig  # noqa: E402
-from merino_edge.training.data import Batches, TokenStream  # noqa: E402
-from merino_edge.training.loop import TrainingLoop  # noqa: E402
-from merino_edge.training.machine import Machine, torch_threads  # noqa: E402
-from merino_edge.training.progress import TrainProgress  # noqa: E402
-from merino_edge.training.run_folder import RunFolder  # noqa: E402
-from merino_edge.training.step import Stepper  # noqa: E402
-from merino_edge.training.world import World  # noqa: E402
+from merino_edge.cli.options import positive_int
+from merino_edge.cli.output import Progress, table
+from merino_edge.core.counting import n_params
+from merino_edge.errors import MerinoError, MissingDependencyError
+from merino_edge.formats.architecture import Architecture, BlockSpec
+from merino_edge.model.transformer import new_model
+from merino_edge.training.config import TrainConfig
+from merino_edge.training.data import Batches, TokenStream
+from merino_edge.training.loop import TrainingLoop
+from merino_edge.training.machine import Machine, torch_threads
+from merino_edge.training.progress import TrainProgress
+from merino_edge.training.run_folder import RunFolder
+from merino_edge.training.step import Stepper
+from merino_edge.training.world import World
 
 SCHEMA = "merino-edge.training-speed/1"
 WARM_STEPS = 3  # torch plans its matrix products and fills its allocator
@@ -310,7 +309,7 @@ def markdown(report: Report) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = new_parser(__doc__, "speed.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "speed.json")
     number = {"type": positive_int, "metavar": "N"}
     parser.add_argument("--d-model", default=192, help="(192)", **number)
     parser.add_argument("--heads", default=6, help="(6)", **number)

@@ -6,7 +6,7 @@ traceback and the smallest such change. Of the archives that are taken, some are
 self-test runs in its child process and may fail, but what is active stays.
 
 Example:
-  python benchmarks/updates/mutate.py -n 10000 -o mutations.json
+  python benchmarks/updates/mutate.py -n 10000
 """
 
 import argparse
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE), str(HERE.parent / "search")]  # where ``reports`` lies
+sys.path += [str(HERE), str(HERE.parent / "common")]  # where ``reports`` lies
 from mutations import Jail, archives, golden_members, joined, manifests  # noqa: E402
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script  # noqa: E402
 
 from merino_edge.cli.options import natural_int, positive_int  # noqa: E402
 from merino_edge.cli.output import Progress, table  # noqa: E402
@@ -136,7 +136,7 @@ def markdown(report: Report) -> str:
 
 
 def _main() -> None:
-    parser = new_parser(__doc__, "mutations.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "mutations.json")
     parser.add_argument("-n", type=positive_int, default=10_000, help="of each kind (10000)")
     parser.add_argument("--self-tests", type=positive_int, default=100, help="at most (100)")
     parser.add_argument("--seed", type=natural_int, default=0, help="of the changes (0)")

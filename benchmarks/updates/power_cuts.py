@@ -9,7 +9,7 @@ command must do its work when it is given again.
 Needs strace. Takes some minutes; a folder in memory (--folder /dev/shm) spares the disk.
 
 Example:
-  python benchmarks/updates/power_cuts.py -o power_cuts.json
+  python benchmarks/updates/power_cuts.py
   python benchmarks/updates/power_cuts.py --every 10 --random 1
 """
 
@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE), str(HERE.parent / "search")]  # where ``reports`` lies
+sys.path += [str(HERE), str(HERE.parent / "common")]  # where ``reports`` lies
 import lost_writes  # noqa: E402
 from kill_points import kill_points, run_killed  # noqa: E402
-from reports import Provenance, new_parser, provenance, run_script  # noqa: E402
+from reports import Provenance, new_parser, provenance, results_folder, run_script  # noqa: E402
 from scenes import (  # noqa: E402
     SCENES,
     Archives,
@@ -195,7 +195,7 @@ def markdown(report: Report) -> str:
 
 
 def _main() -> None:
-    parser = new_parser(__doc__, "power_cuts.json")
+    parser = new_parser(__doc__, results_folder(__file__) / "power_cuts.json")
     parser.add_argument("--every", type=positive_int, default=1, help="take every n-th point (1)")
     parser.add_argument("--random", type=natural_int, default=6, help="random losses a cut (6)")
     parser.add_argument("--seed", type=natural_int, default=0, help="of the random losses (0)")

@@ -239,7 +239,8 @@ _TINY = SearchSpace(
     max_seq_len=256,
 )
 # Measured: byte-level BPEs learned on WikiText-2's training text, and the bytes per token of its
-# validation text (benchmarks/search/vocabulary.json; the script beside it measures any other text).
+# validation text (benchmarks/results/search/vocabulary.json; benchmarks/search/
+# vocabulary.py measures any other text).
 _NANO_VOCAB = _NANO.replace(
     name="nano-vocab",
     vocabularies=(

@@ -101,7 +101,7 @@ def test_an_ungated_models_entropy_is_the_sum_over_its_matrices(done):
     ],
 )
 def test_a_bad_request_ends_with_a_sentence_and_no_file(tmp_path, options, threads, words):
-    done = run_script(tmp_path, *options, threads=threads)
+    done = run_script(tmp_path, "-o", "t.json", *options, threads=threads)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

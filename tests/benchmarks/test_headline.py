@@ -11,7 +11,7 @@ from merino_edge.core import counting
 from merino_edge.errors import UsageError
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
-FOLDERS = ("headline", "search", "quality", "tensorrt")
+FOLDERS = ("headline", "quality", "tensorrt")
 # What is published of them; OPT's tables of positions have two rows more, which nothing reads.
 PUBLISHED = {
     "opt-125m": 125_239_296 - 2 * 768,

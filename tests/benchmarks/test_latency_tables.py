@@ -9,6 +9,7 @@ from repository import ROOT
 from merino_edge.core.latency_check import validate
 
 FOLDER = ROOT / "benchmarks" / "latency"
+RESULTS = ROOT / "benchmarks" / "results" / "latency"
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
 
@@ -58,7 +59,7 @@ def test_the_study_counts_what_its_trials_say(page):
     from merino_edge.formats import jsonio
 
     study = page.confirm_study
-    report = jsonio.read_record(str(FOLDER / "confirm.json"), study.SCHEMA, study.Report)
+    report = jsonio.read_record(str(RESULTS / "confirm.json"), study.SCHEMA, study.Report)
     over = [t.again_ms / t.budget_ms for t in report.trials if t.again_ms is not None]
     assert report.n_under == sum(ratio <= 1.0 for ratio in over)
     assert report.worst == pytest.approx(max(over))

@@ -9,6 +9,7 @@ from repository import ROOT
 from merino_edge.formats import jsonio
 
 FOLDER = ROOT / "benchmarks" / "native"
+RESULTS = ROOT / "benchmarks" / "results" / "native"
 pytestmark = pytest.mark.torch
 
 
@@ -22,7 +23,7 @@ def page():
 @pytest.fixture
 def reports(page):
     return {
-        name: jsonio.read_record(str(FOLDER / name), kind.SCHEMA, kind.Report)
+        name: jsonio.read_record(str(RESULTS / name), kind.SCHEMA, kind.Report)
         for name, kind in page.SOURCES.items()
     }
 

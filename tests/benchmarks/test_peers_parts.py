@@ -25,7 +25,7 @@ import peers_tables
 import quiet
 import stand_in
 
-PRESETS = json.loads((ROOT / "benchmarks/search/presets.json").read_text("utf-8"))
+PRESETS = json.loads((ROOT / "benchmarks/results/search/presets.json").read_text("utf-8"))
 MERINO = jsonio.decode(Architecture, PRESETS["ours"][-1]["architecture"])
 PLAIN = Architecture((BlockSpec(64, 4, 4, 96, 1),) * 2, vocab_size=96, max_seq_len=32)
 LLAMA = Architecture(

@@ -14,6 +14,7 @@ from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, BlockSpec
 
 FOLDER = ROOT / "benchmarks" / "quality"
+RESULTS = ROOT / "benchmarks" / "results" / "quality"
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
 
@@ -27,7 +28,7 @@ def scripts():
 @pytest.fixture(scope="module")
 def field(scripts):
     who = scripts[0]
-    return jsonio.read_record(str(FOLDER / "contestants.json"), who.SCHEMA, who.Contestants)
+    return jsonio.read_record(str(RESULTS / "contestants.json"), who.SCHEMA, who.Contestants)
 
 
 def test_all_but_the_unshared_twin_keep_the_budget(scripts, field):
@@ -58,7 +59,7 @@ def test_the_plot_has_a_line_for_each_contestant(scripts, field, tmp_path):
     pytest.importorskip("matplotlib")
     plot = importlib.import_module("contest_plot")
     report = jsonio.read_record(
-        str(FOLDER / "contest-pilot.json"), scripts[1].SCHEMA, scripts[1].Report
+        str(RESULTS / "contest-pilot.json"), scripts[1].SCHEMA, scripts[1].Report
     )
     plot.draw(report, str(tmp_path / "plot.svg"))
     drawn = (tmp_path / "plot.svg").read_text("utf-8")

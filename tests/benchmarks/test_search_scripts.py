@@ -37,8 +37,9 @@ def baselines(tmp_path_factory):
     """One generation of few candidates, so that all objectives choose among the same."""
     folder = tmp_path_factory.mktemp("baselines")
     few = ("--candidates", "12", "--population", "12")
-    done = run_script("baselines.py", folder, "--spaces", "tiny", *few, "--many", "2k")
-    return report_of(done, folder / "baselines.json"), done
+    few += ("--many", "2k", "-o", "found.json")
+    done = run_script("baselines.py", folder, "--spaces", "tiny", *few)
+    return report_of(done, folder / "found.json"), done
 
 
 @pytest.mark.torch
@@ -147,7 +148,7 @@ def test_every_ratio_stands_in_the_table_under_each_convention(presets):
     ],
 )
 def test_what_cannot_be_done_ends_with_a_sentence(tmp_path, options, code, reason):
-    done = run_script("presets.py", tmp_path, *options)
+    done = run_script("presets.py", tmp_path, "-o", "found.json", *options)
     assert done.returncode == code
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
@@ -156,7 +157,8 @@ def test_what_cannot_be_done_ends_with_a_sentence(tmp_path, options, code, reaso
 
 @pytest.mark.torch
 def test_fewer_candidates_than_survivors_are_refused_before_time_is_spent(tmp_path):
-    done = run_script("baselines.py", tmp_path, "--spaces", "tiny", "--candidates", "5")
+    few = ("--spaces", "tiny", "--candidates", "5", "-o", "found.json")
+    done = run_script("baselines.py", tmp_path, *few)
     assert done.returncode == 2
     assert "5 candidates cannot fill a population of 64" in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -169,4 +171,5 @@ def test_help_is_the_docstring_with_an_example(tmp_path, name):
     done = run_script(name, tmp_path, "--help")
     assert done.returncode == 0, done.stderr
     assert "The one idea:" in done.stdout
-    assert f"python benchmarks/search/{name} -o" in done.stdout
+    assert f"python benchmarks/search/{name}" in done.stdout
+    assert f"(benchmarks/results/search/{name[:-2]}json)" in done.stdout

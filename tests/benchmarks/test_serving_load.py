@@ -43,5 +43,7 @@ def test_a_slope_is_that_of_the_line_and_knows_its_error(load):
 
 
 def test_the_committed_report_can_be_read(load):
-    report = jsonio.read_record(str(FOLDER / "load.json"), load.SCHEMA, load.LoadReport)
+    report = jsonio.read_record(
+        str(ROOT / "benchmarks/results/serving/load.json"), load.SCHEMA, load.LoadReport
+    )
     assert "clients" in load.markdown(report)

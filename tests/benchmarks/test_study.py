@@ -2,10 +2,10 @@
 
 import importlib.util
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import ROOT
 
 from merino_edge.core import counting
 from merino_edge.core.entropy import EntropyConfig, network_entropy
@@ -14,7 +14,8 @@ from merino_edge.formats import jsonio
 torch = pytest.importorskip("torch")
 pytest.importorskip("scipy")
 
-STUDY = Path(__file__).parents[2] / "benchmarks" / "search" / "study"
+STUDY = ROOT / "benchmarks" / "search" / "study"
+RESULTS = ROOT / "benchmarks" / "results" / "search" / "study"
 pytestmark = pytest.mark.torch
 
 
@@ -34,7 +35,7 @@ analyse = load("analyse")
 
 @pytest.fixture(scope="module")
 def plan():
-    return jsonio.read_record(str(STUDY / "plan.json"), plan_of.SCHEMA, plan_of.Plan)
+    return jsonio.read_record(str(RESULTS / "plan.json"), plan_of.SCHEMA, plan_of.Plan)
 
 
 @pytest.fixture(scope="module")

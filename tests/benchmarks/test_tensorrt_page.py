@@ -13,6 +13,7 @@ from merino_edge.cli.registry import COMMANDS
 from merino_edge.formats import jsonio
 
 FOLDER = ROOT / "benchmarks" / "tensorrt"
+RESULTS = ROOT / "benchmarks" / "results" / "tensorrt"
 PAGE = (FOLDER / "README.md").read_text("utf-8")
 
 
@@ -28,14 +29,14 @@ def scripts():
 @pytest.fixture
 def layouts(scripts):
     module = scripts["layouts_report"]
-    return jsonio.read_record(str(FOLDER / "layouts.json"), module.SCHEMA, module.Report)
+    return jsonio.read_record(str(RESULTS / "layouts.json"), module.SCHEMA, module.Report)
 
 
 @pytest.fixture
 def engines(scripts):
     """Decoder -> way -> engine."""
     module = scripts["engine_bytes"]
-    path = str(FOLDER / "engine_bytes.json")
+    path = str(RESULTS / "engine_bytes.json")
     report = jsonio.read_record(path, module.SCHEMA, module.Report)
     return {model.name: {e.way: e for e in model.engines} for model in report.models}
 

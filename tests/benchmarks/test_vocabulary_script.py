@@ -53,8 +53,8 @@ def test_the_lines_are_a_choice_of_vocabularies_with_the_measured_figures(tmp_pa
 
 
 def test_a_text_too_short_for_a_size_ends_with_a_sentence(tmp_path):
-    done = run_script(tmp_path, "--sizes", "300", "99999")
+    done = run_script(tmp_path, "--sizes", "300", "99999", "-o", "found.json")
     assert done.returncode == 2
     assert "vocab_size is 99999" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "vocabulary.json").exists()
+    assert not (tmp_path / "found.json").exists()

@@ -19,7 +19,8 @@ from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
 from merino_edge.runtime.engine.builder import build_plan
 from merino_edge.runtime.engine.door import TENSORRT_RTX, open_tensorrt
-from merino_edge.runtime.engine.make import MakeOptions, build_request, proof_build
+from merino_edge.runtime.engine.proof import proof_build
+from merino_edge.runtime.engine.workshop import MakeOptions, build_request
 
 pytestmark = [pytest.mark.rtx, pytest.mark.torch, pytest.mark.onnx]
 onnx = pytest.importorskip("onnx")
@@ -78,7 +79,7 @@ def test_an_operator_that_nvidia_does_not_know_is_refused_in_its_parsers_words(t
 @pytest.fixture(scope="module")
 def merino_64m():
     """What the search proves to be the best of the paper's largest budget; random weights."""
-    presets = json.loads((ROOT / "benchmarks/search/presets.json").read_text("utf-8"))
+    presets = json.loads((ROOT / "benchmarks/results/search/presets.json").read_text("utf-8"))
     return Source.random(jsonio.decode(Architecture, presets["ours"][-1]["architecture"]), 0)
 
 

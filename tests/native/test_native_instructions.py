@@ -1,6 +1,5 @@
 """The count of instructions is exact: it finds every product that the weights demand, no more."""
 
-import pathlib
 import re
 import shutil
 import sys
@@ -8,11 +7,13 @@ import sys
 import pytest
 from doubles import llama_architecture, random_tensors, tiny_architecture
 from native_core import Q4, Q8, pack
+from repository import ROOT
 
 from merino_edge.formats import jsonio
 from merino_edge.formats.weights import weight_shapes
 
-FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "native"
+FOLDER = ROOT / "benchmarks" / "native"
+RESULTS = ROOT / "benchmarks" / "results" / "native"
 sys.path.append(str(FOLDER))
 import instructions  # noqa: E402
 import instructions_a57  # noqa: E402
@@ -77,7 +78,7 @@ def test_the_pipeline_starts_one_vector_product_or_two_additions_a_cycle(tools):
 
 
 def test_the_page_shows_the_counts_of_the_file_and_calls_the_times_predicted():
-    path = str(FOLDER / "instructions.json")
+    path = str(RESULTS / "instructions.json")
     report = jsonio.read_record(path, instructions.SCHEMA, instructions.Report)
     assert report.basis == "predicted"
     assert instructions.markdown(report).strip() in (FOLDER / "README.md").read_text("utf-8")

@@ -7,10 +7,9 @@ half? Correlations are with the negative loss, so 1 is best; intervals are 95 % 
 bootstraps over members (within each band), with a fixed seed.
 
 Example:
-  python benchmarks/search/study/analyse.py --torch -o results.json
+  python benchmarks/search/study/analyse.py --torch
 """
 
-import argparse
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from plan import RESULTS, Plan, PlannedRun
 from plan import SCHEMA as PLAN_SCHEMA
-from plan import Plan, PlannedRun
 from proxies import Proxy, all_proxies, depth_to_width, entropy
+from reports import new_parser
 from scipy.stats import kendalltau, rankdata
 
 from merino_edge.core import counting
@@ -29,7 +29,6 @@ from merino_edge.core.entropy import EntropyConfig
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, describe
 
-HERE = Path(__file__).parent
 N_BOOTSTRAP = 500
 SEED = 0
 
@@ -342,13 +341,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Analyse and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--plan", default=str(HERE / "plan.json"), metavar="FILE")
-    parser.add_argument("--runs", default=str(HERE / "runs.jsonl"), metavar="FILE")
+    parser = new_parser(__doc__, RESULTS / "results.json")
+    parser.add_argument("--plan", default=str(RESULTS / "plan.json"), metavar="FILE")
+    parser.add_argument("--runs", default=str(RESULTS / "runs.jsonl"), metavar="FILE")
     parser.add_argument("--torch", action="store_true", help="DSS and SynFlow too")
-    parser.add_argument("-o", "--output", default=str(HERE / "results.json"), metavar="FILE")
     options = parser.parse_args()
     plan: Plan = jsonio.read_record(options.plan, PLAN_SCHEMA, Plan)
     results = analyse(plan, read_losses(Path(options.runs)), options.torch)

@@ -11,15 +11,20 @@ there are bands of *even* members too, whose widths grow by half at most, and me
 trained first is half of the bands and the even ones, then the ablations, then the other half.
 
 Example:
-  python benchmarks/search/study/plan.py -o plan.json
+  python benchmarks/search/study/plan.py
 """
 
-import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "common"))  # where ``reports`` lies
+
+from reports import new_parser, results_folder
 
 from merino_edge.core import targets
 from merino_edge.core.budget import Budget
@@ -34,6 +39,7 @@ from merino_edge.search.evolution import Evolution
 from merino_edge.search.tables import Tables
 
 SCHEMA = "merino-edge.study-plan/1"
+RESULTS = results_folder(__file__)
 SEED = 0
 CONTEXT = 128
 SPACE = SearchSpace(
@@ -221,11 +227,7 @@ def _repeats(members: list[PlannedRun]) -> Iterator[PlannedRun]:
 
 def main() -> None:
     """Draw the plan and write it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("-o", "--output", default="plan.json", metavar="FILE")
-    options = parser.parse_args()
+    options = new_parser(__doc__, RESULTS / "plan.json").parse_args()
     plan = make_plan()
     jsonio.write_record(options.output, SCHEMA, plan)
     print(f"{len(plan.runs)} runs written to {options.output}")

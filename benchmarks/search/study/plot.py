@@ -3,18 +3,18 @@
 The one idea: if a proxy is any good, the dots of each single colour fall from left to right.
 
 Example:
-  python benchmarks/search/study/plot.py -o study.svg
+  python benchmarks/search/study/plot.py
 """
 
-import argparse
 from pathlib import Path
 
 import matplotlib as mpl
-from analyse import HERE, Member, read_losses, read_members
+from analyse import Member, read_losses, read_members
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from plan import SCHEMA, Plan
+from plan import RESULTS, SCHEMA, Plan
 from proxies import Proxy, all_proxies
+from reports import new_parser
 from scipy.stats import rankdata
 
 from merino_edge.formats import jsonio
@@ -38,13 +38,10 @@ def panel(axes: Axes, name: str, proxy: Proxy, members: list[Member]) -> None:
 
 def main() -> None:
     """Draw and save."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--runs", default=str(HERE / "runs.jsonl"), metavar="FILE")
-    parser.add_argument("-o", "--output", default=str(HERE / "study.svg"), metavar="FILE")
+    parser = new_parser(__doc__, RESULTS / "study.svg")
+    parser.add_argument("--runs", default=str(RESULTS / "runs.jsonl"), metavar="FILE")
     options = parser.parse_args()
-    plan: Plan = jsonio.read_record(str(HERE / "plan.json"), SCHEMA, Plan)
+    plan: Plan = jsonio.read_record(str(RESULTS / "plan.json"), SCHEMA, Plan)
     members = read_members(plan, read_losses(Path(options.runs)))
     mpl.rcParams.update({"svg.hashsalt": "study", "svg.fonttype": "none", "font.size": 8})
     figure, axes = plt.subplots(1, len(SHOWN), figsize=(11, 3.6), sharey=True)

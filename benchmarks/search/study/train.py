@@ -11,7 +11,6 @@ Example:
   python benchmarks/search/study/train.py --train wiki.train.txt --val wiki.valid.txt --workers 2
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -23,8 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from plan import RESULTS, Plan, PlannedRun
 from plan import SCHEMA as PLAN_SCHEMA
-from plan import Plan, PlannedRun
+from reports import new_parser
 from tokenizers import Tokenizer
 from torch import nn
 from torch.nn import functional as F
@@ -39,7 +39,6 @@ from merino_edge.training.evaluate import evaluate
 from merino_edge.training.optim import learning_rate_at, make_optimizer, set_learning_rate
 from merino_edge.training.tokenizer import train_bpe
 
-HERE = Path(__file__).parent
 EVAL_TOKENS = 131_072
 
 
@@ -130,15 +129,12 @@ def _missing(plan: Plan, path: Path) -> list[PlannedRun]:
 
 def main() -> None:
     """Train what is missing."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__, RESULTS / "runs.jsonl")
     parser.add_argument("--train", required=True, metavar="TEXT")
     parser.add_argument("--val", required=True, metavar="TEXT")
-    parser.add_argument("--plan", default=str(HERE / "plan.json"), metavar="FILE")
+    parser.add_argument("--plan", default=str(RESULTS / "plan.json"), metavar="FILE")
     parser.add_argument("--steps", type=int, default=1500, metavar="N", help="of 1024 tokens")
     parser.add_argument("--workers", type=int, default=2, metavar="N")
-    parser.add_argument("-o", "--output", default=str(HERE / "runs.jsonl"), metavar="FILE")
     options = parser.parse_args()
     plan: Plan = jsonio.read_record(options.plan, PLAN_SCHEMA, Plan)
     runs = _missing(plan, Path(options.output))

@@ -12,7 +12,7 @@ FOLDER = ROOT / "benchmarks" / "updates"
 
 @pytest.fixture
 def mutate():
-    sys.path += [str(FOLDER), str(ROOT / "benchmarks" / "search")]
+    sys.path += [str(FOLDER), str(ROOT / "benchmarks" / "common")]
     import mutate
 
     yield mutate

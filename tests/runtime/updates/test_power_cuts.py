@@ -15,7 +15,7 @@ FOLDER = ROOT / "benchmarks" / "updates"
 
 @pytest.fixture(scope="module")
 def cuts():
-    sys.path += [str(FOLDER), str(ROOT / "benchmarks" / "search")]
+    sys.path += [str(FOLDER), str(ROOT / "benchmarks" / "common")]
     import power_cuts
 
     yield power_cuts
@@ -86,5 +86,5 @@ def test_the_whole_sweep_finds_nothing(tmp_path):
 
 
 def test_the_committed_sweep_found_nothing():
-    found = json.loads((FOLDER / "power_cuts.json").read_text("utf-8"))
+    found = json.loads((ROOT / "benchmarks/results/updates/power_cuts.json").read_text("utf-8"))
     assert (found["faults"], found["every"]) == (0, 1)

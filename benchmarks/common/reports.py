@@ -1,4 +1,4 @@
-"""What the scripts beside this have in common: a report in JSON, and its tables on stdout.
+"""What the scripts of all folders have in common: a report in JSON, and its tables on stdout.
 
 The one idea: figures without date, machine and versions cannot be compared with others, so a
 report begins with them; ``load`` tells its reader whether the machine was quiet. Whether the file
@@ -23,6 +23,8 @@ from merino_edge.formats.measurement import DeviceInfo
 from merino_edge.runtime.device_info import device_info, package_versions
 
 Report = TypeVar("Report")
+BENCHMARKS = Path(__file__).resolve().parents[1]
+RESULTS = BENCHMARKS / "results"
 _MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -64,12 +66,27 @@ def budget_name(budget: Budget) -> str:
     return "/".join(human_count(limit) for limit in limits if limit is not None)
 
 
-def new_parser(doc: str | None, output: str) -> argparse.ArgumentParser:
-    """A parser that shows the module's docstring as it is, with ``-o`` in it."""
+def results_folder(script: str) -> Path:
+    """Where the results of a script's folder are kept: ``benchmarks/results/FOLDER``.
+
+    Args:
+        script: Its ``__file__``.
+    """
+    return RESULTS / Path(script).resolve().parent.relative_to(BENCHMARKS)
+
+
+def new_parser(doc: str | None, output: Path) -> argparse.ArgumentParser:
+    """A parser that shows the module's docstring as it is, with ``-o`` in it.
+
+    Args:
+        doc: The docstring.
+        output: The committed file, which is made anew unless ``-o`` names another.
+    """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-o", "--output", default=output, metavar="FILE", help=f"({output})")
+    shown = output.relative_to(BENCHMARKS.parent)
+    parser.add_argument("-o", "--output", default=str(output), metavar="FILE", help=f"({shown})")
     return parser
 
 
@@ -89,14 +106,25 @@ def run_script(
     """
     try:
         options = parser.parse_args()
-        folder = os.path.dirname(os.path.abspath(options.output))
-        if not os.path.isdir(folder):
-            raise UsageError(f"there is no folder '{folder}' to write to.")
+        check_folder(options.output)
         report = make(options)
         jsonio.write_record(options.output, schema, report)
     except (MerinoError, OSError) as error:
         parser.exit(getattr(error, "exit_code", 1), f"error: {error}\n")
     print(markdown(report))
+
+
+def check_folder(output: str) -> None:
+    """See that there is a folder to write to; that of our own results is made.
+
+    Raises:
+        UsageError: There is none.
+    """
+    folder = Path(output).resolve().parent
+    if RESULTS in folder.parents:
+        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder '{folder}' to write to.")
 
 
 def tables_of(folder: Path, sources: dict[str, ModuleType]) -> dict[str, str]:
