@@ -12,7 +12,8 @@ import numpy as np
 from scipy.stats import kendalltau  # type: ignore[import-untyped]
 
 from merino_edge.core import counting
-from merino_edge.core.latency_fit import LatencyFit, fit_table, rows_work, solve
+from merino_edge.core.latency_fit import fit_table, rows_work, solve
+from merino_edge.core.table_latency import LatencyFit
 from merino_edge.errors import SpecError
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.latency_table import (

@@ -15,30 +15,20 @@ device whose caches keep nothing both come out as none.
 Error: the rows are foretold in ten parts, each by the other nine, decoders never split between
 them. The quantile of those errors is the interval that the model states.
 
-Not known here: why a price is what it is, and devices other than the table's. Far outside the sizes
-that were timed (``LatencyFit.reach``) a sum of prices is still a guess.
+Not known here: why a price is what it is, devices other than the table's, and what is done with
+the prices (``table_latency``).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from math import ceil, exp
 
 import numpy as np
 from scipy.optimize import nnls  # type: ignore[import-untyped]
 
 from merino_edge.core import counting
-from merino_edge.core.latency import Part
-from merino_edge.core.latency_work import (
-    WORK,
-    Stored,
-    call_parts,
-    part_work,
-    read_mb,
-    stored_in,
-    total_read_mb,
-    total_work,
-)
+from merino_edge.core.latency_work import WORK, stored_in, total_read_mb, total_work
+from merino_edge.core.table_latency import LatencyFit, TableLatency
 from merino_edge.errors import SpecError
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.latency_table import (
@@ -56,140 +46,8 @@ N_FOLDS = 10
 FEWEST_DECODERS = 16
 N_THRESHOLDS = 8  # of each kind that are tried
 BETTER = 0.95  # of the error: so much better must a larger cache foretell to be believed
-FAR = 1.25  # beyond the least and the most that was fitted
 # Of one token, a weight is read once and used once: one price.
 _NOT_OF = {DECODE: ("weights x tokens",), PREFILL: ()}
-
-
-@dataclass(frozen=True)
-class LatencyFit:
-    """Prices of the kinds of work of one phase, and how wrong they are.
-
-    Attributes:
-        phase: "decode" or "prefill".
-        prices_ms: Milliseconds per unit, in the order of ``WORK``.
-        cached_weights: Blocks of at most so many weights stay in a cache between applications.
-        capacity_mb: Of weights and past that a call reads, so much comes from a cache.
-        spill_ms_per_mb: What the rest costs on top.
-        stored: Bytes of what a call reads, to count megabytes with.
-        spread: The stated interval is [ms / spread, ms x spread].
-        level: Share of decoders that it promises to hold.
-        fold_mape: Mean absolute relative error where the folds foretold each other.
-        reach: Least and most milliseconds that were fitted.
-        n_rows: Rows that were fitted.
-    """
-
-    phase: str
-    prices_ms: tuple[float, ...]
-    cached_weights: int
-    capacity_mb: float
-    spill_ms_per_mb: float
-    stored: Stored
-    spread: float
-    level: float
-    fold_mape: float
-    reach: tuple[float, float]
-    n_rows: int
-
-    def part_ms(self, part: Part) -> float:
-        """Milliseconds of one part, without what spills."""
-        return float(part_work(part, self.cached_weights) @ np.array(self.prices_ms))
-
-    def spill_ms(self, part: Part) -> float:
-        """What one part adds where the call does not fit the cache; the head holds the capacity."""
-        room_mb = self.capacity_mb if part.op == "head" else 0.0
-        return self.spill_ms_per_mb * (read_mb(part, self.stored) - room_mb)
-
-    def ms(self, a: Architecture, length: int) -> float:
-        """Milliseconds of a whole call.
-
-        Args:
-            a: The decoder.
-            length: As in ``Workload``.
-        """
-        parts = call_parts(a, Workload(self.phase, length))
-        spill_ms = sum(times * self.spill_ms(part) for times, part in parts)
-        return sum(times * self.part_ms(part) for times, part in parts) + max(0.0, spill_ms)
-
-
-@dataclass(frozen=True)
-class TableLatency:
-    """The latency model of a table; see ``core.latency.LatencyModel``.
-
-    Attributes:
-        decode, prefill: The fits; None for a phase that the table does not hold.
-        factor: Everything takes so many times what was fitted: what measured finalists showed.
-        certainty: Instead of the fits' spreads, once finalists were measured.
-    """
-
-    decode: LatencyFit | None
-    prefill: LatencyFit | None
-    factor: float = 1.0
-    certainty: float | None = None
-    basis: str = "table"
-
-    @property
-    def knows_decode(self) -> bool:
-        """It has times for one token."""
-        return self.decode is not None
-
-    @property
-    def knows_prefill(self) -> bool:
-        """It has times for a prompt."""
-        return self.prefill is not None
-
-    @property
-    def spills(self) -> bool:
-        """A fit has a price for what does not fit a cache."""
-        fits = (self.decode, self.prefill)
-        return any(fit is not None and fit.spill_ms_per_mb > 0.0 for fit in fits)
-
-    @property
-    def decode_spread(self) -> float:
-        """The upper end of the interval of a token, over its time."""
-        return self._spread(self.decode)
-
-    @property
-    def prefill_spread(self) -> float:
-        """The upper end of the interval of a prompt, over its time."""
-        return self._spread(self.prefill)
-
-    def part_ms(self, part: Part) -> float:
-        """Milliseconds of a part: of a token if one goes in, of a prompt otherwise."""
-        return self.factor * self._fit(part.q_len == 1).part_ms(part)
-
-    def spill_ms(self, part: Part) -> float:
-        """What a part adds where the whole does not fit."""
-        return self.factor * self._fit(part.q_len == 1).spill_ms(part)
-
-    def beyond_reach(self, decode_ms: float) -> str | None:
-        """A sentence where a token takes much more or less than any that was fitted."""
-        assert self.decode is not None
-        least, most = self.decode.reach
-        if least / FAR <= decode_ms <= most * FAR:
-            return None
-        return (
-            f"{decode_ms:.3f} ms a token lie outside what the table was fitted to, {least:.3f} to "
-            f"{most:.3f} ms: the stated interval says nothing there."
-        )
-
-    def ms(self, a: Architecture, workload: Workload) -> float:
-        """Milliseconds of a whole call."""
-        return self.factor * self._fit(workload.phase == DECODE).ms(a, workload.length)
-
-    def corrected(self, factor: float, certainty: float) -> "TableLatency":
-        """The same, after finalists were measured."""
-        return replace(self, factor=factor, certainty=certainty)
-
-    def _fit(self, of_a_token: bool) -> LatencyFit:
-        fit = self.decode if of_a_token else self.prefill
-        assert fit is not None  # asked only for what it knows
-        return fit
-
-    def _spread(self, fit: LatencyFit | None) -> float:
-        if self.certainty is not None:
-            return self.certainty
-        return fit.spread if fit else 1.0
 
 
 def fit_table(table: LatencyTable) -> TableLatency:
@@ -214,35 +72,8 @@ def fit_rows(
     Raises:
         SpecError: They are of fewer decoders than ``FEWEST_DECODERS``.
     """
-    names = sorted({row.architecture for row in rows})
-    if len(names) < FEWEST_DECODERS:
-        raise SpecError(
-            f"{phase} was timed for {len(names)} decoders, a fit needs {FEWEST_DECODERS}.",
-            hint="merino-edge profile --space tiny -o table.json",
-        )
-    stored = stored_in(precision)
-    measured = np.array([row.latency_ms.p50 for row in rows])
-    folds = np.array([names.index(row.architecture) % N_FOLDS for row in rows])
-    read = np.array([total_read_mb(*_call(row, architectures), stored) for row in rows])
-    blocks = _blocks(architectures[name] for name in names)
-
-    @cache
-    def work_by(cached: int) -> np.ndarray:
-        return rows_work(rows, architectures, cached, phase)
-
-    def foretold_by(cached: float, capacity_mb: float) -> _Try:
-        work = np.column_stack([work_by(int(cached)), np.maximum(0.0, read - capacity_mb)])
-        foretold = _foretold(work, measured, folds)
-        error = float(np.mean(np.abs(foretold / measured - 1.0)))
-        return _Try(error, int(cached), capacity_mb, work, foretold)
-
-    best = foretold_by(0.0, float(read.max()))
-    for cached in _thresholds(blocks):
-        for capacity in _thresholds(read):
-            best = best.or_much_better(foretold_by(cached, capacity))
-    for cached in _around(best.cached, blocks):
-        for capacity in _around(best.capacity_mb, read):
-            best = min(best, foretold_by(cached, capacity), key=lambda each: each.error)
+    equations = _Equations(rows, architectures, phase, precision)
+    measured, best = equations.measured, _best_caches(equations)
     *prices, spill = solve(best.work, measured).tolist()
     return LatencyFit(
         phase=phase,
@@ -250,7 +81,7 @@ def fit_rows(
         cached_weights=best.cached,
         capacity_mb=best.capacity_mb,
         spill_ms_per_mb=spill,
-        stored=stored,
+        stored=equations.stored,
         spread=_spread_of(np.log(measured / best.foretold)),
         level=LEVEL,
         fold_mape=best.error,
@@ -272,6 +103,71 @@ class _Try:
     def or_much_better(self, other: "_Try") -> "_Try":
         """The other one if it errs less by ``BETTER``: no cache is claimed that explains little."""
         return other if other.error < BETTER * self.error else self
+
+
+class _Equations:
+    """The rows of one phase: work times prices is what was measured.
+
+    Attributes:
+        measured: (rows,), in milliseconds.
+        read_mb: (rows,), what a call reads, weights and past.
+        blocks: Weights of the blocks that are applied again.
+        stored: Bytes of what is read.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[LatencyRow],
+        architectures: dict[str, Architecture],
+        phase: str,
+        precision: str,
+    ):
+        names = sorted({row.architecture for row in rows})
+        _refuse_few(len(names), phase)
+        self._rows, self._architectures, self._phase = rows, architectures, phase
+        self._folds = np.array([names.index(row.architecture) % N_FOLDS for row in rows])
+        self._work: dict[int, np.ndarray] = {}
+        self.stored = stored_in(precision)
+        self.measured = np.array([row.latency_ms.p50 for row in rows])
+        self.read_mb = np.array(
+            [total_read_mb(*_call(row, architectures), self.stored) for row in rows]
+        )
+        self.blocks = _blocks(architectures[name] for name in names)
+
+    def tried(self, cached: float, capacity_mb: float) -> _Try:
+        """How well the folds foretell each other if caches hold so much."""
+        spilled_mb = np.maximum(0.0, self.read_mb - capacity_mb)
+        work = np.column_stack([self._work_by(int(cached)), spilled_mb])
+        foretold = _foretold(work, self.measured, self._folds)
+        error = float(np.mean(np.abs(foretold / self.measured - 1.0)))
+        return _Try(error, int(cached), capacity_mb, work, foretold)
+
+    def _work_by(self, cached: int) -> np.ndarray:
+        if cached not in self._work:
+            rows, architectures = self._rows, self._architectures
+            self._work[cached] = rows_work(rows, architectures, cached, self._phase)
+        return self._work[cached]
+
+
+def _refuse_few(n_decoders: int, phase: str) -> None:
+    if n_decoders < FEWEST_DECODERS:
+        raise SpecError(
+            f"{phase} was timed for {n_decoders} decoders, a fit needs {FEWEST_DECODERS}.",
+            hint="merino-edge profile --space tiny -o table.json",
+        )
+
+
+def _best_caches(equations: _Equations) -> _Try:
+    """A coarse grid over both sizes, which have to earn their place; then a fine one there."""
+    blocks, read_mb = equations.blocks, equations.read_mb
+    best = equations.tried(0.0, float(read_mb.max()))
+    for cached in _thresholds(blocks):
+        for capacity in _thresholds(read_mb):
+            best = best.or_much_better(equations.tried(cached, capacity))
+    for cached in _around(best.cached, blocks):
+        for capacity in _around(best.capacity_mb, read_mb):
+            best = min(best, equations.tried(cached, capacity), key=lambda each: each.error)
+    return best
 
 
 def rows_work(

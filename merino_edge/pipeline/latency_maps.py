@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from merino_edge.core.latency import layer_part
-from merino_edge.core.latency_fit import LatencyFit
+from merino_edge.core.table_latency import LatencyFit
 from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.formats.latency_table import DECODE
 from merino_edge.pipeline.heat_map import Cell, heat_map

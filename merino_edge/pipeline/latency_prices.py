@@ -5,8 +5,8 @@ makes of one decoder that people can imagine, the anchor. Caches are what explai
 not what a data sheet says.
 """
 
-from merino_edge.core.latency_fit import LatencyFit
 from merino_edge.core.latency_work import CALL_TOKENS, WORK, total_read_mb, total_work
+from merino_edge.core.table_latency import LatencyFit
 from merino_edge.formats.architecture import describe
 from merino_edge.formats.latency_table import Workload
 from merino_edge.pipeline.latency_view import CALLS, TableView, ms_words

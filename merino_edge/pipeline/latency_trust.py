@@ -8,7 +8,7 @@ simple predictors stand beside it on the same rows.
 from math import isfinite
 
 from merino_edge.core.latency_check import foretell
-from merino_edge.core.latency_fit import LatencyFit
+from merino_edge.core.table_latency import LatencyFit
 from merino_edge.formats.architecture import describe
 from merino_edge.formats.latency_table import DECODE, FIT, HELD_OUT, LatencyRow, PhaseValidation
 from merino_edge.pipeline.bars import used_bar

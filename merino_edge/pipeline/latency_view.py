@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from math import floor, log10
 from typing import TYPE_CHECKING
 
-from merino_edge.core.latency_fit import LatencyFit, TableLatency, fit_table
+from merino_edge.core.latency_fit import fit_table
 from merino_edge.core.space import SearchSpace
+from merino_edge.core.table_latency import LatencyFit, TableLatency
 from merino_edge.errors import SpecError
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.latency_table import (
