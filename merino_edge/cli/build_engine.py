@@ -1,7 +1,8 @@
 """``build BUNDLE``: make the engine of a bundle on the machine that will run it, and try it.
 
 The one idea: building takes minutes on a board, so it can be done ahead, watched, and asked again:
-an engine that fits and has proved itself is not built twice.
+an engine that fits and has proved itself is not built twice. A bundle that runs without one is as
+good as built, which is what a unit at a board's start needs to hear.
 """
 
 import argparse
@@ -13,30 +14,42 @@ from merino_edge.formats.bundle import Bundle
 
 
 def build_engine(bundle: Bundle, args: argparse.Namespace) -> int:
-    """Find or build, verify, and print the card.
+    """Find or build, verify, and print the card; or say that there is nothing to build.
 
     Raises:
-        MerinoError: As ``runtime.engine.make``.
+        MerinoError: As ``runtime.make_engine``.
     """
-    from merino_edge.runtime.engine import make
+    if bundle.manifest.engine is None:
+        return _nothing_to_build(bundle, args.json)
+    from merino_edge.runtime import make_engine
+    from merino_edge.runtime.engine.workshop import MakeOptions, close_workshop, open_workshop
 
     progress = Progress("build", args.quiet, plain_every_s=2.0)
     bundle.verify_checksums()
-    options = make.MakeOptions(args.workspace, args.force)
-    shop = make.open_workshop(bundle, options=options)
+    options = MakeOptions(args.workspace, args.force)
+    shop = open_workshop(bundle, options=options)
     try:
         progress.done("{} for {}".format(_library(shop), _device(shop)))
         found = None if args.force else shop.cache.find(shop.key)
         is_new = found is None
         if found is None:
-            found = make.build_engine(
-                shop, options, progress.done, lambda beat: progress.update(make.told(beat))
+            found = make_engine.build_engine(
+                shop, options, progress.done, lambda beat: progress.update(str(beat))
             )
         result = engine_facts(_tried(shop, found, progress), is_new)
     finally:
-        make.close_workshop(shop)
+        close_workshop(shop)
     progress.done("done")
     _print(result, args.json)
+    return 0
+
+
+def _nothing_to_build(bundle: Bundle, as_json: bool) -> int:
+    reason = "nothing to build: a bundle for '{}' needs no engine.".format(bundle.manifest.target)
+    if as_json:
+        print_json({"engine": None, "reason": reason})
+    else:
+        sys.stdout.write(reason + "\n")
     return 0
 
 
@@ -64,11 +77,11 @@ def engine_facts(found: Any, is_new: bool) -> Dict[str, Any]:
 
 def _tried(shop: Any, found: Any, progress: Progress) -> Any:
     """An engine that was built where there was no device is tried where there is one."""
-    from merino_edge.runtime.engine import make
+    from merino_edge.runtime import make_engine
 
     if shop.cuda is None or found.record.verified is not None:
         return found
-    make.open_verified(shop, found, progress.done).close()
+    make_engine.open_verified(shop, found, progress.done).close()
     return shop.cache.find(shop.key)
 
 

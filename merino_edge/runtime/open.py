@@ -86,14 +86,15 @@ def _best(bundle: Bundle, threads: Optional[int], note: Note) -> Backend:
 
 
 def _engine(bundle: Bundle, name: Optional[str], note: Note) -> Backend:
-    from merino_edge.runtime.engine import make
+    from merino_edge.runtime.engine.workshop import engine_kind
+    from merino_edge.runtime.make_engine import open_backend
 
-    kind = make.engine_kind(bundle)
+    kind = engine_kind(bundle)
     if name not in (None, kind):
         raise UsageError(
             "a bundle for '{}' runs on {}, not on {}.".format(bundle.manifest.target, kind, name)
         )
-    return make.open_backend(bundle, note, _every(NOTE_EVERY_S, note))
+    return open_backend(bundle, note, _every(NOTE_EVERY_S, note))
 
 
 def _native(bundle: Bundle, threads: Optional[int]) -> Backend:

@@ -164,9 +164,9 @@ def _check_builder(bundle: Bundle, report: _Report) -> None:
     if not _has("tensorrt_rtx_bindings"):
         report.ok("builder", "skipped: TensorRT-RTX is not installed")
         return
-    from merino_edge.runtime.engine.make import proof_build, told
+    from merino_edge.runtime.engine.proof import proof_build
 
-    built = proof_build(bundle, lambda beat: report.progress.update(told(beat)))
+    built = proof_build(bundle, lambda beat: report.progress.update(str(beat)))
     report.ok(
         "builder",
         "TensorRT-RTX {} parses and builds it in {:.1f} s: {}, {:.3f} x the weights file".format(

@@ -9,13 +9,13 @@ from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from merino_edge.errors import SessionError, UnsupportedError
+from merino_edge.errors import SessionError
 from merino_edge.formats.bundle import Bundle
-from merino_edge.formats.engine_spec import EngineSpec
 from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.cuda.api import Cuda
 from merino_edge.runtime.engine.device_decoder import DeviceDecoder
 from merino_edge.runtime.engine.door import TENSORRT_RTX, Library
+from merino_edge.runtime.engine.workshop import engine_spec
 
 
 class TensorRtBackend(Backend):
@@ -111,22 +111,6 @@ class TensorRtBackend(Backend):
         finally:
             self._decoder = None
             self._cuda.close()
-
-
-def engine_spec(bundle: Bundle) -> EngineSpec:
-    """What the bundle's engine is told.
-
-    Raises:
-        UnsupportedError: The bundle is not meant for an engine.
-    """
-    if bundle.manifest.engine is None:
-        raise UnsupportedError(
-            "'{}' was built for '{}', which has no engine.".format(
-                bundle.path, bundle.manifest.target
-            ),
-            hint="merino-edge build --target nano CHECKPOINT -o bundle/",
-        )
-    return bundle.manifest.engine
 
 
 def _description(library: Library, cuda: Cuda) -> str:

@@ -54,6 +54,13 @@ class Beat(NamedTuple):
     available_bytes: int
     line: str
 
+    def __str__(self) -> str:
+        """How the build goes, on one line."""
+        held = "" if self.rss_bytes is None else ", {} MB held".format(self.rss_bytes // 10**6)
+        return "building the engine: {:.0f} s{}, {} MB free: {}".format(
+            self.elapsed_s, held, self.available_bytes // 10**6, self.line
+        )
+
 
 OnBeat = Callable[[Beat], None]
 

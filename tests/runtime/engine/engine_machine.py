@@ -13,9 +13,9 @@ from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.engine_spec import shape_profiles
 from merino_edge.runtime.backends.tensorrt import TensorRtBackend
 from merino_edge.runtime.cuda.open import open_cuda
-from merino_edge.runtime.engine import make
 from merino_edge.runtime.engine.builder import build_plan
 from merino_edge.runtime.engine.door import open_tensorrt
+from merino_edge.runtime.engine.workshop import MakeOptions, build_request
 
 VERSIONS = ("8.0.1", "8.2.1", "8.6.1", "10.3", "11.0")
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "..", "golden", "tiny-nano-bundle")
@@ -44,7 +44,7 @@ class Machine:
     def plan(self, bundle, **changes):
         """Build an engine in this process; returns its path."""
         library = open_tensorrt()
-        request = make.build_request(bundle, library.kind, make.MakeOptions())
+        request = build_request(bundle, library.kind, MakeOptions())
         path = os.path.join(self.folder, "engine.plan")
         with open(path, "wb") as stream:
             stream.write(build_plan(library, request._replace(**changes)).plan)

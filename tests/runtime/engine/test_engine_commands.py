@@ -280,9 +280,12 @@ def test_a_bundle_with_changed_weights_is_told(board, capsys):
 
 def test_a_bundle_that_needs_no_engine_says_so(board, capsys):
     host = os.path.join(os.path.dirname(GOLDEN), "tiny-bundle")
-    assert run("build", host, "-q") == 3
-    told = capsys.readouterr().err
-    assert "was built for 'host', which has no engine" in told
+    assert run("build", host, "-q") == 0
+    assert capsys.readouterr().out == "nothing to build: a bundle for 'host' needs no engine.\n"
+    assert run("build", host, "-q", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["engine"] is None
+    assert run("run", host, "--backend", "tensorrt", "--prompt", "x") == 3
+    assert "was built for 'host', which has no engine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ from engine_machine import GOLDEN
 from merino_edge.formats import jsonio
 from merino_edge.formats.bundle import MANIFEST, Bundle
 from merino_edge.formats.manifest import SCHEMA, BundleManifest
+from merino_edge.runtime import make_engine
 from merino_edge.runtime.backends.ort import OrtBackend
-from merino_edge.runtime.engine import make
 from merino_edge.runtime.engine.door import TENSORRT_RTX, open_tensorrt
+from merino_edge.runtime.engine.workshop import MakeOptions, find_engine, open_workshop
 
 pytestmark = pytest.mark.rtx
 NAMES = {
@@ -55,21 +56,21 @@ def test_every_name_that_the_adapter_uses_is_there():
 
 
 def test_without_a_card_an_engine_is_built_and_the_record_says_that_it_was_not_tried(bundle):
-    shop = make.open_workshop(bundle)
+    shop = open_workshop(bundle)
     if shop.cuda is not None:
         pytest.skip("there is a card here")
-    found = make.build_engine(shop, make.MakeOptions(), print, print)
+    found = make_engine.build_engine(shop, MakeOptions(), print, print)
 
     assert found.record.verified is None
     assert found.record.key.compute_capability == "any"
-    assert make.find_engine(shop, print).plan_path == found.plan_path
+    assert find_engine(shop, print).plan_path == found.plan_path
 
 
 @pytest.mark.gpu
 def test_on_a_card_greedy_tokens_equal_onnx_runtimes(bundle):
     """Has never run yet: no card was at hand."""
     notes = []
-    ours, twin = make.open_backend(bundle, notes.append, print), OrtBackend(bundle)
+    ours, twin = make_engine.open_backend(bundle, notes.append, print), OrtBackend(bundle)
     texts = []
     for backend in (ours, twin):
         logits, tokens = backend.prefill(list(range(3, 140)))[-1], []
