@@ -6,12 +6,13 @@ looks. While nothing runs the rail is read once a second; while something does, 
 benchmark reads it. What a rail did not tell is not in the sums: a gap lowers the seconds covered.
 """
 
+import contextlib
 import threading
 import time
-from typing import NamedTuple, Optional
+from typing import Iterator, NamedTuple, Optional
 
 from merino_edge.runtime.rails import PowerSource
-from merino_edge.runtime.telemetry import FEWEST_SAMPLES, MAX_GAP_S, RATE_HZ
+from merino_edge.runtime.telemetry import FEWEST_SAMPLES, MAX_GAP_S, RATE_HZ, open_source
 
 IDLE_PERIOD_S = 1.0
 LEAST_COVERED = 0.8  # of a span, for its mean to count
@@ -93,3 +94,23 @@ class PowerMeter:
             self.look(time.perf_counter())
             if self._work.wait(IDLE_PERIOD_S):
                 self._stopped.wait(1.0 / RATE_HZ)
+
+
+@contextlib.contextmanager
+def metering(root: str) -> Iterator[Optional[PowerMeter]]:
+    """A meter that runs while the block does; None where the machine shows no power.
+
+    Args:
+        root: Where the machine's files begin.
+    """
+    source = open_source(root)
+    if source is None:
+        yield None
+        return
+    meter = PowerMeter(source)
+    with contextlib.closing(source):
+        meter.start()
+        try:
+            yield meter
+        finally:
+            meter.stop()

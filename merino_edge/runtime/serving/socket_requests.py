@@ -78,10 +78,9 @@ def ask_of(line: bytes) -> Ask:
     ask_id = _id_of(document)
     op = document.get("op")
     if not isinstance(op, str) or op not in FIELDS:
-        raise LineError(
-            "unknown_op", "there is no op {}.".format(_shown(op)), ask_id,
-            "one of: " + ", ".join(sorted(FIELDS)),
-        )  # fmt: skip
+        message = "op is missing." if op is None else "there is no op {}.".format(_shown(op))
+        hint = "one of: " + ", ".join(sorted(FIELDS))
+        raise LineError("unknown_op", message, ask_id, hint)
     if op in NEED_ID and ask_id is None:
         raise LineError("bad_request", "'{}' needs an id.".format(op))
     try:

@@ -7,11 +7,10 @@ no client can ask for anything any more. ``web.service`` is the same for HTTP.
 import contextlib
 from typing import Callable, Iterator, List, Optional
 
-from merino_edge.runtime.serving.power import PowerMeter
+from merino_edge.runtime.serving.power import metering
 from merino_edge.runtime.serving.scheduler import Limits, Scheduler
 from merino_edge.runtime.serving.socket_server import SocketServer
 from merino_edge.runtime.session import GenerationSession
-from merino_edge.runtime.telemetry import open_source
 
 
 @contextlib.contextmanager
@@ -38,12 +37,7 @@ def serving_socket(
         UsageError: The path cannot be a socket, or somebody listens there.
     """
     with contextlib.ExitStack() as ending:
-        source = open_source(root)
-        meter = PowerMeter(source) if source is not None else None
-        if meter is not None and source is not None:
-            ending.callback(source.close)
-            meter.start()
-            ending.callback(meter.stop)
+        meter = ending.enter_context(metering(root))
         scheduler = ending.enter_context(Scheduler(sessions, limits, None, meter, on_fault=on_note))
         ending.enter_context(SocketServer(scheduler, path, on_note=on_note))
         yield scheduler

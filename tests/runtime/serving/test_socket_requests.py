@@ -68,6 +68,20 @@ def test_what_is_wrong_is_refused_with_its_code(line, code, ask_id):
     assert len(caught.value.message) < 200
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{}", "op is missing."),
+        (b'{"op":null}', "op is missing."),
+        (b'{"op":"sing"}', "there is no op 'sing'."),
+    ],
+)
+def test_an_op_that_is_missing_is_told_from_one_that_is_unknown(line, message):
+    with pytest.raises(LineError, match="^" + message) as caught:
+        ask_of(line)
+    assert "generate" in caught.value.hint
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

@@ -8,14 +8,13 @@ import contextlib
 from typing import Callable, Iterator, List, Optional, Sequence
 
 from merino_edge.runtime.serving.measures import Measures
-from merino_edge.runtime.serving.power import PowerMeter
+from merino_edge.runtime.serving.power import metering
 from merino_edge.runtime.serving.scheduler import Limits, Scheduler
 from merino_edge.runtime.serving.web.access import check_binding
 from merino_edge.runtime.serving.web.endpoints import Api
 from merino_edge.runtime.serving.web.limits import WebLimits
 from merino_edge.runtime.serving.web.server import Server
 from merino_edge.runtime.session import GenerationSession
-from merino_edge.runtime.telemetry import open_source
 
 LAST_ANSWERS_S = 2.0  # for answers that are on their way when everything has ended
 
@@ -70,14 +69,9 @@ def serving(
         OSError: It cannot be bound.
     """
     check_binding(host, tokens)
-    source = open_source(root)
-    meter = PowerMeter(source) if source is not None else None
-    measures = Measures(meter, root)
     with contextlib.ExitStack() as ending:
-        if meter is not None and source is not None:
-            ending.callback(source.close)
-            meter.start()
-            ending.callback(meter.stop)
+        meter = ending.enter_context(metering(root))
+        measures = Measures(meter, root)
         scheduler = ending.enter_context(
             Scheduler(sessions, limits, measures, meter, on_fault=on_fault)
         )
