@@ -18,15 +18,11 @@ from merino_edge.training import tokenizer as tok
 from merino_edge.training.config import TrainConfig
 from merino_edge.training.corpus import read_documents, summarise
 from merino_edge.training.progress import OnProgress, TrainProgress
+from merino_edge.training.progress_of_tokens import TokenProgress
 from merino_edge.training.run_folder import RunFolder
-from merino_edge.training.shards import (
-    MANIFEST,
-    TokenData,
-    open_tokens,
-    sha256_of_text,
-    split_document,
-    write_tokens,
-)
+from merino_edge.training.shards import write_tokens
+from merino_edge.training.split import split_document
+from merino_edge.training.token_folder import MANIFEST, TokenData, open_tokens, sha256_of_text
 
 TOKENS = "tokens"
 
@@ -102,6 +98,12 @@ class FromCorpus:
         if _holds(folder.file(TOKENS), checksums):
             return
         tokenizer = tok.parse_tokenizer(text, path)
+
+        def tell(progress: TokenProgress) -> None:
+            if progress.phase == "tokens":
+                n_done, n_documents = progress.n_documents, self._corpus.n_documents
+                on_progress(TrainProgress("tokens", n_done, n_documents))
+
         write_tokens(
             folder.file(TOKENS),
             read_documents(self._paths),
@@ -109,7 +111,7 @@ class FromCorpus:
             tok.end_of_text_id(tokenizer, path),
             self._val_fraction,
             checksums,
-            lambda n: on_progress(TrainProgress("tokens", n, self._corpus.n_documents)),
+            on_progress=tell,
         )
 
     def _training_texts(self) -> Iterator[str]:
