@@ -8,16 +8,14 @@ can be written is asked first, not after minutes of measuring.
 import argparse
 import datetime
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple, TypeVar
 
 import merino_edge
 from merino_edge.cli.output import human_count
 from merino_edge.core.budget import Budget
-from merino_edge.errors import FormatError, MerinoError, UsageError
+from merino_edge.errors import MerinoError, UsageError
 from merino_edge.formats import jsonio
 from merino_edge.formats.measurement import DeviceInfo
 from merino_edge.runtime.device_info import device_info, package_versions
@@ -25,7 +23,6 @@ from merino_edge.runtime.device_info import device_info, package_versions
 Report = TypeVar("Report")
 BENCHMARKS = Path(__file__).resolve().parents[1]
 RESULTS = BENCHMARKS / "results"
-_MARKED = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 class Provenance(NamedTuple):
@@ -125,35 +122,3 @@ def check_folder(output: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
         raise UsageError(f"there is no folder '{folder}' to write to.")
-
-
-def tables_of(folder: Path, sources: dict[str, ModuleType]) -> dict[str, str]:
-    """Name of a mark -> what stands there, from the reports of a folder.
-
-    Args:
-        folder: Where the reports lie.
-        sources: Name of a report -> the module with its ``SCHEMA``, ``Report`` and ``sections``.
-
-    Raises:
-        FormatError: A file is not what it claims.
-    """
-    found: dict[str, str] = {}
-    for name, kind in sources.items():
-        report = jsonio.read_record(str(folder / name), kind.SCHEMA, kind.Report)
-        found.update(kind.sections(report))
-    return found
-
-
-def filled(page: str, found: dict[str, str]) -> str:
-    """A page with its tables between the marks that name them.
-
-    A figure stands in one place, the file that a script wrote; the page shows it and cannot
-    disagree. A mark is a comment, ``<!-- table NAME -->``, and its end ``<!-- end -->``.
-
-    Raises:
-        FormatError: The page asks for a table that there is not, or lacks one.
-    """
-    asked = [match[2] for match in _MARKED.finditer(page)]
-    if sorted(asked) != sorted(found):
-        raise FormatError(f"the page has tables {sorted(asked)}, there are {sorted(found)}.")
-    return _MARKED.sub(lambda match: f"{match[1]}\n{found[match[2]].strip()}\n\n{match[3]}", page)

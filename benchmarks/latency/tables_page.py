@@ -1,23 +1,18 @@
-"""Put the tables of the JSON files into README.md, between the marks that name them.
+"""How well latency tables foretell decoders, as tables of the page, one row a latency table.
 
-The one idea: a figure stands in one place, the file that was measured; the page shows it and cannot
-disagree. A mark is a comment, ``<!-- table NAME -->``, and its end ``<!-- end -->``.
-
-Example:
-  python benchmarks/latency/tables_page.py
+The one idea: a latency table has its own validation in it, so nothing is measured or fitted here;
+all ``table-*.json`` of the results are read, and laid side by side.
 """
 
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE.parent / "common"))  # where ``reports`` lies
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-import confirm_study  # noqa: E402
-from reports import filled, results_folder, tables_of  # noqa: E402
+from reports import results_folder
 
-from merino_edge.cli.output import table as markdown_table  # noqa: E402
-from merino_edge.formats.latency_table import (  # noqa: E402
+from merino_edge.cli.output import table as markdown_table
+from merino_edge.formats.latency_table import (
     PHASES,
     LatencyTable,
     PhaseValidation,
@@ -101,16 +96,4 @@ def tables() -> dict[str, str]:
         "conditions": conditions(measured),
         "errors": errors(measured),
         "others": others(measured),
-        **tables_of(results_folder(__file__), {"confirm.json": confirm_study}),
     }
-
-
-def main() -> int:
-    """Rewrite the page."""
-    page = HERE / "README.md"
-    page.write_text(filled(page.read_text("utf-8"), tables()), "utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -17,17 +17,17 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from reports import Provenance, new_parser, provenance, results_folder, run_script
+from accuracy_report import SCHEMA, Found, Report, markdown
+from reports import new_parser, provenance, results_folder, run_script
 
 from merino_edge.cli.options import positive_int
-from merino_edge.cli.output import Progress, table
+from merino_edge.cli.output import Progress
 from merino_edge.errors import UsageError
 from merino_edge.formats.bundle import Bundle
 from merino_edge.model.checkpoint import Checkpoint, load_checkpoint, read_text
@@ -36,49 +36,7 @@ from merino_edge.runtime import load
 from merino_edge.runtime.tokenizer import Tokenizer
 from merino_edge.training.shards import sha256_of_text
 
-HEADER = ("", "perplexity", "x torch", "standard error")
-SCHEMA = "merino-edge.native-accuracy/1"
 Score = Callable[[list[int]], np.ndarray]  # ids [n] -> log-likelihoods [n - 1]
-
-
-class Found(NamedTuple):
-    """One way of computing.
-
-    Attributes:
-        how: torch, or the backend and the bundle's precision.
-        bundle: Identity, or nothing for torch.
-        perplexity: Of all windows together.
-        ratio: To torch's.
-        ratio_error: Standard error of the ratio, from the windows' own log-likelihoods.
-    """
-
-    how: str
-    bundle: str
-    perplexity: float
-    ratio: float
-    ratio_error: float
-
-
-class Report(NamedTuple):
-    """Nothing is drawn at random, so there is no seed.
-
-    Attributes:
-        provenance: Date, machine, versions.
-        model: Name of the checkpoint.
-        text: Name of the file.
-        text_sha256: Of all of it.
-        n_tokens: That were read, in whole windows.
-        window: Tokens that see each other.
-        found: torch first.
-    """
-
-    provenance: Provenance
-    model: str
-    text: str
-    text_sha256: str
-    n_tokens: int
-    window: int
-    found: list[Found]
 
 
 def main() -> None:
@@ -155,23 +113,6 @@ def _against(expected: np.ndarray, scores: np.ndarray, how: str, bundle: str) ->
     ratio = math.exp(lost.mean())
     error = float(lost.std(ddof=1) / math.sqrt(len(lost))) if len(lost) > 1 else 0.0
     return Found(how, bundle, _perplexity(scores), ratio, ratio * error)
-
-
-def markdown(report: Report) -> str:
-    """The report as a table, with a line on what was read."""
-    rows = [
-        (each.how, f"{each.perplexity:.4f}", f"{each.ratio:.5f}", f"{each.ratio_error:.5f}")
-        for each in report.found
-    ]
-    return (
-        f"{report.model}, {report.n_tokens} tokens of {report.text} in windows of {report.window}; "
-        f"{report.provenance.machine.cpu}, {report.provenance.date}\n\n{table(HEADER, rows)}"
-    )
-
-
-def sections(report: Report) -> dict[str, str]:
-    """For the page."""
-    return {"accuracy": markdown(report)}
 
 
 if __name__ == "__main__":

@@ -180,10 +180,5 @@ def markdown(report: Report) -> str:
     )
 
 
-def sections(report: Report) -> dict[str, str]:
-    """For the page."""
-    return {"cold_start": markdown(report)}
-
-
 if __name__ == "__main__":
     main()

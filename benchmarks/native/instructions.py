@@ -237,10 +237,5 @@ def _row(part: a57.Part) -> tuple[str, ...]:
     )
 
 
-def sections(report: Report) -> dict[str, str]:
-    """For the page."""
-    return {"instructions": markdown(report)}
-
-
 if __name__ == "__main__":
     main()

@@ -182,10 +182,5 @@ def markdown(report: Report) -> str:
     )
 
 
-def sections(report: Report) -> dict[str, str]:
-    """For the page."""
-    return {"step_profile": markdown(report)}
-
-
 if __name__ == "__main__":
     main()

@@ -117,11 +117,6 @@ def bench(bundle: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def markdown(report: Report) -> str:
     """One row a contestant."""
-    return "\n".join(sections(report).values())
-
-
-def sections(report: Report) -> dict[str, str]:
-    """Name of a mark -> its table."""
     first = report.times[0]
     fastest = statistics.median(first.itl_ms)
     threads = f"{report.threads} thread{'' if report.threads == 1 else 's'}"
@@ -137,7 +132,7 @@ def sections(report: Report) -> dict[str, str]:
     ]
     head = ("", "file", "a token, ms", f"x {first.contestant}", f"prompt of {report.n_tokens}, ms")
     title = f"native decoder, {report.precision}, {threads}; {headline(report.provenance)}\n\n"
-    return {"contestant_times": title + table(head, rows)}
+    return title + table(head, rows)
 
 
 def _spread(values: list[float]) -> str:

@@ -30,7 +30,17 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from baselines_report import Comparison, Effort, Report, Row, Setting, Timing, Winner, markdown
+from baselines_report import (
+    SCHEMA,
+    Comparison,
+    Effort,
+    Report,
+    Row,
+    Setting,
+    Timing,
+    Winner,
+    markdown,
+)
 from reports import new_parser, provenance, results_folder, run_script
 
 from merino_edge.cli.options import count, natural_int, positive_int
@@ -46,7 +56,6 @@ from merino_edge.search.problem import pose
 from merino_edge.search.result import SearchResult
 from merino_edge.search.run import run_search
 
-SCHEMA = "merino-edge.baselines/1"
 Score = Callable[[Architecture], float]
 SCORES: dict[str, Score] = {"dss": dss, "synflow": synflow}
 NAMES = (*OBJECTIVES, *SCORES)

@@ -15,6 +15,8 @@ from reports import Provenance, budget_name, headline
 from merino_edge.cli.output import human_count, table
 from merino_edge.core.budget import Budget
 
+SCHEMA = "merino-edge.baselines/1"
+
 
 class Setting(NamedTuple):
     """What is compared: a space under a budget, and how many candidates are few."""
@@ -119,6 +121,17 @@ def markdown(report: Report) -> str:
         found = [(row.objective, row.many_winner) for row in rows if row.many_winner is not None]
         parts += [f"Best of {effort.many:,}:", _winner_table(found)]
     return "\n\n".join(part.rstrip("\n") for part in parts)
+
+
+def sections(report: Report) -> dict[str, str]:
+    """Name of a mark -> what stands there: the first setting, and what its long searches find."""
+    setting, rows = report.comparisons[0]
+    space = f"Space `{setting.space}`, {budget_name(setting.budget)}"
+    found = [(row.objective, row.many_winner) for row in rows if row.many_winner is not None]
+    return {
+        "baselines_times": f"{space}; {headline(report.provenance)}\n\n{_timing_table(rows)}",
+        "baselines_winners": _winner_table(found),
+    }
 
 
 def _timing_table(rows: Sequence[Row]) -> str:

@@ -122,7 +122,7 @@ class ModelRow(NamedTuple):
     effects: tuple[Effect, ...]
 
 
-class EntropyReport(NamedTuple):
+class Report(NamedTuple):
     """What the JSON file holds.
 
     Attributes:
@@ -179,7 +179,7 @@ def forms() -> Iterator[tuple[str, float | None]]:
             yield form, gamma0
 
 
-def measure(options: argparse.Namespace) -> EntropyReport:
+def measure(options: argparse.Namespace) -> Report:
     """Measure every shape of a space, and the known models.
 
     Raises:
@@ -196,7 +196,7 @@ def measure(options: argparse.Namespace) -> EntropyReport:
     for number, (m, n) in enumerate(shapes, 1):
         progress.update(f"{m} x {n}, {number} of {len(shapes)} shapes")
         rows.append(measure_shape(m, n, options.eps, options.draws, options.seed))
-    return EntropyReport(
+    return Report(
         provenance=made,
         conditions=conditions_between(before, snapshot(), made.machine.n_cores),
         space=options.space,
@@ -207,8 +207,13 @@ def measure(options: argparse.Namespace) -> EntropyReport:
     )
 
 
-def markdown(report: EntropyReport) -> str:
+def markdown(report: Report) -> str:
     """The report for people."""
+    return "\n\n".join(sections(report).values())
+
+
+def sections(report: Report) -> dict[str, str]:
+    """Name of a mark -> what stands there."""
     rows = report.shapes
     title = (
         f"Space `{report.space}`: {len(rows)} shapes, {rows[0].draws} draws each, "
@@ -217,9 +222,8 @@ def markdown(report: EntropyReport) -> str:
     warnings = [f"Warning: {each}" for each in report.conditions.warnings]
     errors = [row.standard_error for row in rows]
     noise = f"\nLargest standard error of a row's draws, relative: {max(errors):.1e}."
-    return "\n\n".join(
-        [headline(report.provenance), title, *warnings, _ways(rows) + noise, _models(report.models)]
-    )
+    ways = [headline(report.provenance), title, *warnings, _ways(rows) + noise]
+    return {"entropy_ways": "\n\n".join(ways), "entropy_models": _models(report.models)}
 
 
 def _ways(rows: tuple[ShapeRow, ...]) -> str:

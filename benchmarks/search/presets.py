@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
 from known_models import KNOWN_MODELS
-from presets_report import Evolution, Ours, Report, Size, markdown
+from presets_report import SCHEMA, Evolution, Ours, Report, Size, markdown
 from reports import budget_name, new_parser, provenance, results_folder, run_script
 
 from merino_edge.cli.options import count, positive_int
@@ -38,7 +38,6 @@ from merino_edge.search.config import SearchConfig
 from merino_edge.search.result import SearchResult
 from merino_edge.search.run import run_search
 
-SCHEMA = "merino-edge.presets/1"
 SPACE = spaces.get("paper")
 TARGET = targets.get("host")
 BUDGETS = ("52M/60G", "61M/110G", "64M/160G")

@@ -19,6 +19,7 @@ from merino_edge.core.budget import Budget
 from merino_edge.formats.architecture import Architecture, describe
 from merino_edge.search.exact import Certificate
 
+SCHEMA = "merino-edge.presets/1"
 NOMINAL_PARAMS = 350_000_000  # what the name OPT-350M says; the model stores 331.2M
 PAPER_SIZE_RATIO, PAPER_FLOPS_RATIO = 5.5, 4.5  # of its 64M model, in a convention not published
 _PAPER_PARAMS = 64_000_000

@@ -15,15 +15,16 @@ import argparse
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import onnx
 from decoders import CONTEXT_LEN, MERINO, NAMES, SEED, SMOLLM2, architecture_of, export, save
-from engines import Built, build, copies, heading, made_with
+from engine_bytes_report import FIXED, SCHEMA, SHIPPED, Copies, Engine, Model, Report, markdown
+from engines import build, copies, made_with
 from products import gate_and_up_apart, products_of_transposed
-from reports import Provenance, new_parser, results_folder, run_script
+from reports import new_parser, results_folder, run_script
 
-from merino_edge.cli.output import Progress, table
+from merino_edge.cli.output import Progress
 from merino_edge.core.counting import n_params
 from merino_edge.export.onnx_file import WEIGHTS_FILE
 from merino_edge.export.recipe import NANO
@@ -31,7 +32,6 @@ from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.engine_spec import DECODE, PREFILL, Range, ShapeProfile, shape_profiles
 from merino_edge.runtime.weights_map import map_tensors
 
-SCHEMA = "merino-edge.engine-bytes/1"
 ONE, ALL = (1, 1, 1), (1, NANO.chunk_len, NANO.chunk_len)
 
 
@@ -76,7 +76,6 @@ class Way:
         ]
 
 
-FIXED, SHIPPED = "decode takes exactly 1 token", "decode takes 1 or 2 tokens"
 WAYS = (
     Way(FIXED),
     Way("no prefill", prefill=None),
@@ -90,58 +89,6 @@ WAYS = (
     Way("the graph looks tokens up", recipe={"looks_up": True}),
     Way("looks up, vocabulary a multiple of 8", recipe={"looks_up": True}, vocabulary_of=8),
 )
-
-
-class Copies(NamedTuple):
-    """How often a stored matrix lies in an engine, in rows as stored and turned."""
-
-    matrix: str
-    in_rows: int
-    in_columns: int
-
-
-class Engine(NamedTuple):
-    """One way.
-
-    Attributes:
-        way: Its name.
-        n_params: Stored by the decoder, with the vocabulary of this way.
-        built: The engine.
-        copies: Of the matrices of the first and the last block and outside of blocks; what has
-            too little variety to be found (an identity) is left out.
-    """
-
-    way: str
-    n_params: int
-    built: Built
-    copies: list[Copies]
-
-    @property
-    def twice(self) -> list[str]:
-        """Matrices that lie there more than once."""
-        return [c.matrix for c in self.copies if c.in_rows + c.in_columns > 1]
-
-    @property
-    def ratio(self) -> float | None:
-        """Bytes over those of the stored parameters; None if there is no engine."""
-        n_bytes = self.built.plan_bytes
-        return None if n_bytes is None else n_bytes / (2 * self.n_params)
-
-
-class Model(NamedTuple):
-    """One decoder."""
-
-    name: str
-    engines: list[Engine]
-
-
-class Report(NamedTuple):
-    """What the JSON file holds."""
-
-    provenance: Provenance
-    seed: int
-    chunk_len: int
-    models: list[Model]
 
 
 def main() -> None:
@@ -188,28 +135,6 @@ def _copies(weights_path: str, a: Architecture, plan: bytes) -> Iterator[Copies]
             found = copies(plan, matrix)
             if found is not None:
                 yield Copies(name, *found)
-
-
-def sections(report: Report) -> dict[str, str]:
-    """Name of a table -> its Markdown."""
-    tables = "\n".join(_table(model) for model in report.models)
-    return {"engine_bytes": f"{heading(report.provenance)}, seed {report.seed}.\n\n{tables}"}
-
-
-def markdown(report: Report) -> str:
-    """All tables."""
-    return sections(report)["engine_bytes"]
-
-
-def _table(model: Model) -> str:
-    rows = []
-    for engine in model.engines:
-        if engine.ratio is None:
-            rows.append((engine.way, f"refused: {engine.built.refusal}", "", "", ""))
-            continue
-        size, seconds = f"{engine.built.plan_bytes / 1e6:.1f}", f"{engine.built.build_s:.1f}"
-        rows.append((engine.way, size, f"{engine.ratio:.3f}", seconds, ", ".join(engine.twice)))
-    return table((model.name, "MB", "of 2 x parameters", "build, s", "lies there twice"), rows)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,16 @@ eight neighbours of a row, and one of a column, tell in which order a matrix lie
 It is not TensorRT 8.2: a board's builder may store more, or less.
 """
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import decoders  # noqa: F401  (it knows where ``reports`` lies)
 import numpy as np
 import onnx
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
+
 from reports import Provenance, provenance
 
 from merino_edge.errors import EngineError

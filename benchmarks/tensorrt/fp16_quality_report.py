@@ -129,11 +129,6 @@ def markdown(report: Report) -> str:
     return "\n".join((_quality(report, ways), _partings(ways), _largest(report.ranges)))
 
 
-def sections(report: Report) -> dict[str, str]:
-    """For the page."""
-    return {"fp16_quality": markdown(report)}
-
-
 def _quality(report: Report, ways: Sequence[Quality]) -> str:
     rows = [("float32", f"{report.fp32.value:.4f}", "", "")]
     for way in ways:

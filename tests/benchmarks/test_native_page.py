@@ -1,4 +1,4 @@
-"""The page of the native decoder shows its files, and the files keep what was promised."""
+"""The files of the native decoder's page keep what was promised."""
 
 import importlib
 import sys
@@ -10,54 +10,44 @@ from merino_edge.formats import jsonio
 
 FOLDER = ROOT / "benchmarks" / "native"
 RESULTS = ROOT / "benchmarks" / "results" / "native"
-pytestmark = pytest.mark.torch
-
-
-@pytest.fixture(scope="module")
-def page():
-    pytest.importorskip("torch")
-    sys.path.append(str(FOLDER))
-    return importlib.import_module("native_page")
 
 
 @pytest.fixture
-def reports(page):
-    return {
-        name: jsonio.read_record(str(RESULTS / name), kind.SCHEMA, kind.Report)
-        for name, kind in page.SOURCES.items()
+def report_of():
+    """Read a result, by its name and the module that words it."""
+    sys.path.append(str(FOLDER))
+
+    def read(name, module):
+        kind = importlib.import_module(module)
+        return jsonio.read_record(str(RESULTS / name), kind.SCHEMA, kind.Report)
+
+    return read
+
+
+def test_rounding_costs_what_was_promised(report_of):
+    ratios = {
+        found.how: found.ratio for found in report_of("accuracy.json", "accuracy_report").found
     }
-
-
-def test_the_tables_are_those_of_the_files(page):
-    text = (FOLDER / "README.md").read_text("utf-8")
-    assert page.filled(text, page.tables()) == text
-    changed = text.replace("| native int4 ", "| native int5 ", 1)
-    assert changed != text
-    assert page.filled(changed, page.tables()) == text
-
-
-def test_rounding_costs_what_was_promised(reports):
-    ratios = {found.how: found.ratio for found in reports["accuracy.json"].found}
     assert abs(ratios["native fp32"] - 1.0) < 1e-4
     assert abs(ratios["native int8"] - 1.0) < 5e-3
     assert abs(ratios["native int4"] - 1.0) < 3e-2
 
 
-def test_memory_does_not_grow_and_the_first_token_comes_soon(reports):
-    for start in reports["cold_start.json"].starts:
+def test_memory_does_not_grow_and_the_first_token_comes_soon(report_of):
+    for start in report_of("cold_start.json", "cold_start").starts:
         assert start.rss_after_all_bytes == start.rss_after_1000_bytes
         assert start.n_tokens >= 100_000
         assert start.first_token_ms[1] < 60.0
         assert start.peak_bytes < start.file_bytes + start.session_bytes + 25e6
 
 
-def test_shares_of_a_profile_are_of_one_whole(reports):
-    for profile in reports["step_profile.json"].profiles:
+def test_shares_of_a_profile_are_of_one_whole(report_of):
+    for profile in report_of("step_profile.json", "step_profile").profiles:
         assert sum(share.share for share in profile.shares) == pytest.approx(1.0, abs=0.01)
         assert profile.looks > 500
 
 
-def test_a_function_falls_into_the_first_part_that_names_it(page):
+def test_a_function_falls_into_the_first_part_that_names_it(report_of):
     import step_profile
 
     shares = step_profile.by_part(

@@ -48,13 +48,6 @@ def test_the_unshared_twin_computes_as_much_and_stores_more(field):
     assert twin.n_params > shared.n_params
 
 
-def test_the_page_shows_its_files(scripts):
-    page = importlib.import_module("quality_page")
-    text = page.PAGE.read_text("utf-8")
-    assert page.filled(text, page.tables()) == text
-    assert "| searched " in text
-
-
 def test_the_plot_has_a_line_for_each_contestant(scripts, field, tmp_path):
     pytest.importorskip("matplotlib")
     plot = importlib.import_module("contest_plot")

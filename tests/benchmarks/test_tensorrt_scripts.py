@@ -166,7 +166,7 @@ def test_engine_bytes_builds_every_way_and_says_what_lies_there_twice(tmp_path):
     assert "blocks.0.ffn.up.weight, blocks.1.ffn.up.weight" in page
 
 
-@pytest.mark.parametrize("name", ["layouts.py", "engine_bytes.py", "readme_tables.py"])
+@pytest.mark.parametrize("name", ["layouts.py", "engine_bytes.py"])
 def test_help_or_docstring_has_an_example(name):
     text = (FOLDER / name).read_text("utf-8")
     assert "The one idea:" in text

@@ -339,6 +339,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def tables() -> dict[str, str]:
+    """Name of a mark -> what stands there, from the committed results."""
+    results = jsonio.read_json(str(RESULTS / "results.json"))
+    return {"study_all": table(results["all"]), "study_even": table(results["even"])}
+
+
 def main() -> None:
     """Analyse and print."""
     parser = new_parser(__doc__, RESULTS / "results.json")
