@@ -45,6 +45,7 @@ class Source(NamedTuple):
 CURVES = "Bits per byte of the held-out part against tokens read, a line a contestant"
 # Folder of a page -> what it shows. A name alone is a module that reads for itself: ``tables()``.
 PAGES: dict[str, tuple[Source | str, ...]] = {
+    "..": ("front_page",),
     ".": (Source("rerun.json", "rerun_report", "rerun"),),
     "headline": (Source("headline.json", "headline_report"),),
     "latency": ("tables_page", Source("confirm.json", "confirm_report", "confirm")),
