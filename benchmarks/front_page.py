@@ -25,7 +25,6 @@ import peers_tables
 import power_cuts
 import presets_report
 import pretrained
-import round_trip
 import soak
 import speed_report
 import tables_page
@@ -46,11 +45,9 @@ PROXIES = {
     "DSS": "DSS",
 }
 SERVED = (
-    "complete answers",
     "errors",
     "tokens/s, all together",
     "first token, p50 / p99, ms",
-    "between tokens, p50 / p99, ms",
     "slope over the second half, KiB a minute",
 )
 
@@ -255,18 +252,16 @@ def _engines() -> str:
 
 def _product() -> str:
     """A long life, many clients, and power cuts."""
-    names = [f"{n}.json" for n in ("soak/soak", "soak/round_trip", "serving/load")]
-    lives, trips = _read(soak, names[0]), _read(round_trip, names[1])
-    served, told = _read(load, names[2], "LoadReport"), "updates/power_cuts.json"
-    cuts, text = _read(power_cuts, told), load.markdown(served)
+    first, second, third = "soak/soak.json", "serving/load.json", "updates/power_cuts.json"
+    lives, cuts = _read(soak, first), _read(power_cuts, third)
+    served = _read(load, second, "LoadReport")
+    text = load.markdown(served)
     (scenes,) = tables_in(power_cuts.markdown(cuts))
     return _joined(
-        _source(f"Measured, {lives.model}", lives.provenance, names[0]),
+        _source(f"Measured, {lives.model}", lives.provenance, first),
         *tables_in(soak.markdown(lives)),
-        _source("Measured", trips.provenance, names[1]),
-        *tables_in(round_trip.markdown(trips)),
-        _source(f"Measured, {'; '.join(text.split('; ')[:2])}", served.provenance, names[2]),
+        _source(f"Measured, {'; '.join(text.split('; ')[:2])}", served.provenance, second),
         *(rows(each, SERVED) for each in tables_in(text)),
-        _source(f"Run for real, {len(cuts.scenes)} scenes", cuts.provenance, told),
+        _source(f"Run for real, {len(cuts.scenes)} scenes", cuts.provenance, third),
         columns(rows(scenes, ["all"]), "killed at", "disks with losses", "faults"),
     )
