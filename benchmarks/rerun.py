@@ -339,7 +339,7 @@ def run_child(
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Ask the whole session to end, and end it if it does not."""
-    for number, patience_s in ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+    for number, patience_s in ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -352,7 +352,8 @@ def last_line(log: Path) -> str:
     with log.open("rb") as stream:
         stream.seek(max(0, log.stat().st_size - 2000))
         lines = stream.read().decode("utf-8", "replace").splitlines()
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")[-160:]
+    said = (line.strip() for line in reversed(lines) if not line.startswith("$ "))
+    return next(filter(None, said), "")[-160:]
 
 
 def _now() -> str:

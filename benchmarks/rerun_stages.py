@@ -94,6 +94,7 @@ STAGES = (
     Stage("tiny", 0.1, ("benchmarks/soak/tiny_checkpoint.py", "{out}"), "tiny"),
     _build("tiny-int8", "tiny", "int8", 0.1, 256),
     Stage("peers", 9, _PEERS, "results.json", "peers"),
+    Stage("presets", 0.5, _script("search/presets.py"), "presets.json", "search", 1),
     Stage(
         "headline",
         18,
@@ -121,7 +122,6 @@ STAGES = (
         "eval_speed.json",
         "quality",
     ),
-    Stage("presets", 0.5, _script("search/presets.py"), "presets.json", "search", 1),
     Stage(
         "baselines",
         1.5,
@@ -160,13 +160,7 @@ STAGES = (
         "pretrained-short.json",
         "quality",
     ),
-    Stage(
-        "updates",
-        2,
-        _script("updates/mutate.py", "-n", "2000"),
-        "mutations-short.json",
-        "updates",
-    ),
+    Stage("updates", 2.5, _script("updates/mutate.py"), "mutations.json", "updates"),
 )
 
 
@@ -178,16 +172,18 @@ def _gguf(options: dict[str, str | None]) -> str | None:
     return _first([named] if named else installed)
 
 
-def _data(options: dict[str, str | None]) -> str | None:
+def _folder_of_data(options: dict[str, str | None]) -> Path:
     named = options.get("data") or os.environ.get("MERINO_EDGE_DATA")
-    folder = Path(named or ROOT.parent / "shared" / "data")
+    return Path(named or ROOT.parent / "shared" / "data")
+
+
+def _data(options: dict[str, str | None]) -> str | None:
+    folder = _folder_of_data(options)
     return str(folder) if (folder / "lm_eval_tasks").is_dir() else None
 
 
 def _text(options: dict[str, str | None]) -> str | None:
-    named = options.get("data") or os.environ.get("MERINO_EDGE_DATA")
-    folder = Path(named or ROOT.parent / "shared" / "data")
-    return _first([str(folder / "lm" / "wikitext-2" / "wiki.test.tokens")])
+    return _first([str(_folder_of_data(options) / "lm" / "wikitext-2" / "wiki.test.tokens")])
 
 
 def _peers(options: dict[str, str | None]) -> str | None:

@@ -13,6 +13,7 @@ nobody can tell from outside.
 import functools
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -44,7 +45,8 @@ class Work:
     def __init__(self, folder: Path, options: dict[str, str | None], stages: Sequence[Stage]):
         self._folder = folder
         self._stages = {stage.name: stage for stage in stages}
-        self._wants = {name: want.find(options) for name, want in WANTS.items()}
+        found = {name: want.find(options) for name, want in WANTS.items()}
+        self._wants = {name: path and os.path.abspath(path) for name, path in found.items()}
 
     def uses(self, stage: Stage) -> list[Stage]:
         """Stages whose product it opens."""
