@@ -44,38 +44,33 @@ norm_place, no_final_norm, parallel_residual and n_rotated, which are zero in 2.
 all of them are zero is written as version 2, so a reader that does not know them refuses just the
 files that it would read wrongly.
 
-This module deals in sizes and offsets; it knows no numpy and reads no tensor.
+This module deals in sizes and offsets; it knows no numpy and reads no tensor. ``native_head`` turns
+what stands before the data into bytes.
 """
 
 import os
-import struct
-from typing import BinaryIO, Dict, List, NamedTuple, Tuple
+from typing import BinaryIO, Dict, NamedTuple, Tuple
 
 from merino_edge.errors import FormatError
-from merino_edge.formats.architecture import (
-    ACTIVATIONS,
-    NORM_PLACES,
-    NORMS,
-    POSITIONS,
-    Architecture,
-    BlockSpec,
-)
+from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.magic import check_magic
+from merino_edge.formats.native_head import (
+    MAGIC,
+    NEWEST,
+    head_bytes,
+    head_size,
+    kind_at,
+    part_at,
+)
 from merino_edge.formats.weights import PAGE_BYTES, Shape, weight_shapes
 
 NATIVE_FILE = "model.merino"
-MAGIC, NEWEST = b"MERINO\0\2", 3
 F32, Q8, Q4 = 0, 1, 2
 KINDS = {"fp32": F32, "int8": Q8, "int4": Q4}
 WORDS = ("embed.weight", "head.weight")
 PANEL_ROWS, BLOCK_COLUMNS, LINE_BYTES = 16, 32, 64
 BLOCK_BYTES = {Q8: 512, Q4: 256}  # quants of 16 rows x 32 columns
 SCALE_BYTES = {Q8: 2, Q4: 4}  # of a row and block: an f16 scale, an f16 minimum
-
-_HEADER = struct.Struct("<8sQIIIIQ24x")
-_CONFIG = struct.Struct("<4IfIf5I3I4x")
-_BLOCK = struct.Struct("<8I")
-_TENSOR = struct.Struct("<4I2Q")
 
 
 class NativeTensor(NamedTuple):
@@ -147,14 +142,15 @@ def plan(architecture: Architecture, kinds: Dict[str, int]) -> Plan:
         kinds: Name -> F32, Q8 or Q4, as ``tensor_kinds`` gives them.
     """
     shapes = weight_shapes(architecture)
-    position = data_offset = _ceil(_table_end(architecture), PAGE_BYTES) * PAGE_BYTES
+    position = data_offset = _ceil(head_size(architecture), PAGE_BYTES) * PAGE_BYTES
     tensors = {}  # type: Dict[str, NativeTensor]
     for name, shape in shapes.items():
         n_out, n_in = _rows_columns(shape)
         n_bytes = tensor_bytes(kinds[name], n_out, n_in)
         tensors[name] = NativeTensor(kinds[name], n_out, n_in, position, n_bytes)
         position = _ceil(position + n_bytes, LINE_BYTES) * LINE_BYTES
-    return Plan(_head(architecture, tensors, data_offset, position), tensors, position)
+    head = head_bytes(architecture, tensors.values(), data_offset, position)
+    return Plan(head, tensors, position)
 
 
 def tensor_bytes(kind: int, n_out: int, n_in: int) -> int:
@@ -186,7 +182,7 @@ def read_tensors(path: str, architecture: Architecture) -> Dict[str, NativeTenso
 def _read_head(
     stream: BinaryIO, file_bytes: int, path: str, architecture: Architecture
 ) -> Dict[str, NativeTensor]:
-    head = stream.read(_table_end(architecture))
+    head = stream.read(head_size(architecture))
     check_magic(head, MAGIC, "a native model file", path, NEWEST)
     kinds = _stored_kinds(head, path, architecture)
     expected = plan(architecture, kinds)
@@ -204,18 +200,16 @@ def _read_head(
         raise FormatError(
             "byte {} is {}, the architecture says {}.".format(at, head[at], expected.head[at]),
             path,
-            _part_at(at, architecture),
+            part_at(at, architecture),
         )
     return expected.tensors
 
 
 def _stored_kinds(head: bytes, path: str, architecture: Architecture) -> Dict[str, int]:
     """The kinds are the one thing in the head that the architecture does not say."""
-    names = list(weight_shapes(architecture))
-    start, kinds = _table_end(architecture) - len(names) * _TENSOR.size, {}
-    for i, name in enumerate(names):
-        at = start + i * _TENSOR.size
-        kind = struct.unpack("<I", head[at : at + 4])[0] if at + 4 <= len(head) else None
+    kinds = {}
+    for index, name in enumerate(weight_shapes(architecture)):
+        kind = kind_at(head, index, architecture)
         if kind is None:
             raise FormatError("the file ends inside its tensor table.", path, name)
         if kind not in (F32, Q8, Q4):
@@ -229,91 +223,6 @@ def _check_vectors(kinds: Dict[str, int], path: str, architecture: Architecture)
     for name, kind in tensor_kinds(architecture, "int8").items():
         if kind == F32 and kinds[name] != F32:
             raise FormatError("vectors and positions must be float32.", path, name)
-
-
-def _head(
-    a: Architecture, tensors: Dict[str, NativeTensor], data_offset: int, file_bytes: int
-) -> bytes:
-    table_offset = _HEADER.size + _CONFIG.size + len(a.blocks) * _BLOCK.size
-    header = _HEADER.pack(
-        MAGIC[:7] + bytes([_version(a)]),
-        file_bytes,
-        _HEADER.size,
-        len(a.blocks),
-        len(tensors),
-        table_offset,
-        data_offset,
-    )
-    rows = [_TENSOR.pack(t.kind, t.n_out, t.n_in, 0, t.offset, t.n_bytes) for t in tensors.values()]
-    return b"".join([header, _config(a)] + _blocks(a) + rows)
-
-
-def _version(a: Architecture) -> int:
-    """The oldest that can say what this decoder does."""
-    rotated = [_n_rotated(a, block) for block in a.blocks]
-    return NEWEST if any(_later_config(a)) or any(rotated) else MAGIC[7]
-
-
-def _later_config(a: Architecture) -> Tuple[int, bool, bool]:
-    """What version 3 adds to the config."""
-    return NORM_PLACES.index(a.norm_place), not a.final_norm, a.parallel_residual
-
-
-def _n_rotated(a: Architecture, block: BlockSpec) -> int:
-    """Channels of a head that rope turns, where these are not all or none."""
-    return a.rotary_dim(block) % block.head_dim
-
-
-def _config(a: Architecture) -> bytes:
-    return _CONFIG.pack(
-        a.vocab_size,
-        a.max_seq_len,
-        a.embed_dim,
-        NORMS.index(a.norm),
-        a.norm_eps,
-        POSITIONS.index(a.position),
-        a.rope_base,
-        ACTIVATIONS.index(a.activation),
-        a.gated_ffn,
-        a.attention_bias,
-        a.ffn_bias,
-        a.tie_embeddings,
-        *_later_config(a),
-    )
-
-
-def _blocks(a: Architecture) -> List[bytes]:
-    joints = a.joints()
-    return [
-        _BLOCK.pack(
-            block.d_model,
-            block.n_head,
-            block.n_kv_head,
-            block.head_dim,
-            block.d_ff,
-            block.depth,
-            joints[b][0] if b in joints else 0,
-            _n_rotated(a, block),
-        )
-        for b, block in enumerate(a.blocks)
-    ]
-
-
-def _table_end(a: Architecture) -> int:
-    n_tensors = len(weight_shapes(a))
-    return _HEADER.size + _CONFIG.size + len(a.blocks) * _BLOCK.size + n_tensors * _TENSOR.size
-
-
-def _part_at(at: int, a: Architecture) -> str:
-    """Which part of the head a byte lies in, for people."""
-    table = _table_end(a) - len(weight_shapes(a)) * _TENSOR.size
-    if at < _HEADER.size:
-        return "header"
-    if at < _HEADER.size + _CONFIG.size:
-        return "config"
-    if at < table:
-        return "block {}".format((at - _HEADER.size - _CONFIG.size) // _BLOCK.size)
-    return list(weight_shapes(a))[(at - table) // _TENSOR.size]
 
 
 def _rows_columns(shape: Shape) -> Tuple[int, int]:
