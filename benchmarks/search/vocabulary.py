@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from reports import new_parser, results_folder
+from reports import check_folder, new_parser, results_folder
 
 from merino_edge.cli.output import Progress
 from merino_edge.core.choices import check_vocabularies
@@ -129,6 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     progress = Progress("vocabulary")
     try:
+        check_folder(options.output)
         report = measure_all(options.train, options.measure, options.sizes, progress)
     except (MerinoError, OSError) as error:
         parser.exit(getattr(error, "exit_code", 1), f"error: {error}\n")
