@@ -23,7 +23,7 @@ BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench format lint types test test-plain test-slow test-aarch64 fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden docs lines check clean
+.PHONY: help setup demo bench format lint types test test-plain test-slow test-aarch64 coverage fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden docs lines check clean
 
 help: ## List these words
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -97,6 +97,16 @@ test-slow: setup ## The tests that take their time
 # Roots of Debian for ARM are made once and kept in .cache; another place: MERINO_EDGE_AARCH64_CACHE.
 test-aarch64: setup ## The aarch64 wheel in Debians for ARM, under qemu-user; says what x86 says
 	$(PYTEST) --durations=30 --timeout=1800 -m slow tests/aarch64
+
+# Files of data beside the environment, not in the checkout. A test that fails does not keep the
+# figures from being shown, but the word fails in the end.
+coverage: setup ## What the tests run of each package, every process measured; TESTS=tests
+	rm -f .venv/coverage*
+	status=0; COVERAGE_FILE=$(CURDIR)/.venv/coverage $(BIN)/coverage run -m pytest --timeout=600 \
+	  -m "not slow" $(or $(TESTS),tests) || status=$$?; \
+	COVERAGE_FILE=.venv/coverage $(BIN)/coverage combine -q && \
+	$(PY) benchmarks/coverage_table.py --data .venv/coverage $(if $(TESTS),--tests "$(TESTS)" \
+	  -o .venv/coverage.json) && exit $$status
 
 fuzz: setup ## Changed model files under the sanitizers (clang); RUNS=10000 a kind
 	MERINO_FUZZ_RUNS=$(or $(RUNS),10000) $(PYTEST) --timeout=0 -m slow tests/native/test_native_fuzz.py
