@@ -7,6 +7,7 @@ finds the modules that are imported here, and puts the tables into the page.
 """
 
 import json
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -65,6 +66,7 @@ def tables() -> dict[str, str]:
         "forms": _forms(),
         "engines": _engines(),
         "product": _product(),
+        "coverage": _coverage(),
     }
 
 
@@ -90,10 +92,14 @@ def _joined(*parts: Table | str) -> str:
     return "\n\n".join(str(part).strip("\n") for part in parts)
 
 
+def _missing(name: str, command: str) -> str:
+    return f"Not measured yet: `{command}` writes `{name}`."
+
+
 def _headline() -> str:
     name = "headline/headline.json"
     if not (RESULTS / name).exists():
-        return f"Not measured yet: `make bench` writes `{name}`."
+        return _missing(name, "make bench")
     report = _read(headline_report, name)
     found = headline_report.sections(report)
     (ratios,), (times,) = (tables_in(found[f"headline_{part}"]) for part in ("ratios", "times"))
@@ -265,3 +271,15 @@ def _product() -> str:
         _source(f"Run for real, {len(cuts.scenes)} scenes", cuts.provenance, third),
         columns(rows(scenes, ["all"]), "killed at", "disks with losses", "faults"),
     )
+
+
+def _coverage() -> str:
+    """Package by package; the module that words it needs coverage.py."""
+    name = "coverage.json"
+    if not (RESULTS / name).exists():
+        return _missing(name, "make coverage")
+    kind = import_module("coverage_table")
+    report = _read(kind, name)
+    packages = tables_in(kind.markdown(report))[0]
+    shown = columns(packages, "statements", "branches", "covered")
+    return _joined(_source(f"Counted, {report.tests}", report.provenance, name), shown)

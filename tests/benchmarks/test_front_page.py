@@ -105,10 +105,11 @@ def test_a_doubt_about_the_peers_is_shown(front, results):
 
 
 def test_what_was_not_measured_yet_says_so(front, results):
-    (results / "headline/headline.json").unlink(missing_ok=True)
-    assert front.tables()["headline"] == (
-        "Not measured yet: `make bench` writes `headline/headline.json`."
-    )
+    for name in ("headline/headline.json", "coverage.json"):
+        (results / name).unlink(missing_ok=True)
+    found = front.tables()
+    assert found["headline"] == "Not measured yet: `make bench` writes `headline/headline.json`."
+    assert found["coverage"] == "Not measured yet: `make coverage` writes `coverage.json`."
 
 
 def test_a_headline_that_was_measured_is_shown_with_its_ratios(front, results):
@@ -154,3 +155,16 @@ def test_a_contest_takes_the_place_of_its_pilot_with_all_seeds_in_a_cell(front, 
     (shown,) = front.tables_in(text)
     assert len(shown.rows) == len({run.contestant for run in pilot.runs})
     assert all(any(cell.endswith(", 1.2500") for cell in row) for row in shown.rows)
+
+
+def test_what_the_tests_run_of_each_package_is_shown(front, results):
+    pytest.importorskip("coverage")
+    kind = importlib.import_module("coverage_table")
+    packages = [kind.Share("merino_edge.core", 90, 81, 10, 9)]
+    provenance = front._read(front.presets_report, "search/presets.json").provenance
+    report = kind.Report(provenance, "all but slow ones", packages[0], packages, packages)
+    jsonio.write_record(str(results / "coverage.json"), kind.SCHEMA, report)
+    text = front.tables()["coverage"]
+    assert text.startswith("Counted, all but slow ones: ")
+    (shown,) = front.tables_in(text)
+    assert shown.rows[0] == ("merino_edge.core", "90", "10", "90.0 %")
