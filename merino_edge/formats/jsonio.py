@@ -54,6 +54,14 @@ def dumps(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def digest(document: Any) -> str:
+    """SHA-256 over the canonical JSON of a document: sorted keys, no white space, ASCII."""
+    import hashlib  # not above: OpenSSL takes 3 ms to load, and running a bundle needs none
+
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
 def write_record(path: str, schema: str, record: Any) -> None:
     """Write a record with its schema line, atomically."""
     document = {"schema": schema}

@@ -9,8 +9,6 @@ The file carries a digest over its own content. It is no signature; it tells an 
 that lost a part, from the one that was measured. This module fits nothing and predicts nothing.
 """
 
-import hashlib
-import json
 import math
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -219,7 +217,7 @@ class LatencyTable(_Fields):
 def write_table(path: str, table: LatencyTable) -> None:
     """Write a table with its digest, atomically."""
     content = jsonio.encode(table)
-    document = {"schema": SCHEMA, "digest": digest(content)}
+    document = {"schema": SCHEMA, "digest": jsonio.digest(content)}
     document.update(content)
     jsonio.write_bytes_atomic(path, jsonio.dumps(document).encode("utf-8"))
 
@@ -236,7 +234,8 @@ def read_table(path: str) -> LatencyTable:
     jsonio.check_schema(document, SCHEMA, path)
     written = document.pop("digest", None)
     table = jsonio.record_from(document, path, SCHEMA, LatencyTable)
-    found = digest({key: value for key, value in document.items() if key != "schema"})
+    # Of the file, not of the record: fields of a later version do not make old files invalid.
+    found = jsonio.digest({key: value for key, value in document.items() if key != "schema"})
     if written != found:
         raise ChecksumError(
             "changed since it was made.",
@@ -245,15 +244,6 @@ def read_table(path: str) -> LatencyTable:
             hint="measure again: merino-edge profile -o {}".format(path),
         )
     return table
-
-
-def digest(content: Dict[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of what the file holds beside it.
-
-    Of the file, not of the record: fields that a later version adds do not make old files invalid.
-    """
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def differences(first: LatencyTable, second: LatencyTable) -> List[str]:

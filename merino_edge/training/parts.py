@@ -14,9 +14,10 @@ import numpy as np
 
 from merino_edge.errors import FormatError
 from merino_edge.formats import jsonio
+from merino_edge.formats.bundle import sha256_of
 from merino_edge.training.batcher import SIDES, Batch, PartEnd
 from merino_edge.training.encoding import Ids
-from merino_edge.training.token_folder import Shard, sha256_of_file
+from merino_edge.training.token_folder import Shard
 
 PART_SCHEMA = "merino-edge.token-part/1"
 
@@ -131,7 +132,7 @@ def _is_whole(folder: str, shard: Shard) -> bool:
     path = os.path.join(folder, shard.name)
     if not shard.n_tokens:
         return True
-    return os.path.isfile(path) and sha256_of_file(path) == shard.sha256
+    return os.path.isfile(path) and sha256_of(path) == shard.sha256
 
 
 def _record_path(folder: str, index: int) -> str:

@@ -18,8 +18,6 @@ names are whole. Nothing is pickled.
 When the checkpoint stands, only run.json and metrics.jsonl are left.
 """
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -63,8 +61,7 @@ class RunIdentity(_Identity):
     @property
     def run_id(self) -> str:
         """Twelve hexadecimal digits: SHA-256 over the canonical JSON."""
-        text = json.dumps(jsonio.encode(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
+        return jsonio.digest(jsonio.encode(self))[:12]
 
 
 class Best(NamedTuple):

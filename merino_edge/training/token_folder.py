@@ -14,12 +14,12 @@ import numpy as np
 
 from merino_edge.errors import ChecksumError, FormatError
 from merino_edge.formats import jsonio
+from merino_edge.formats.bundle import sha256_of
 from merino_edge.training.data import TokenStream
 
 SCHEMA = "merino-edge.tokens/1"
 MANIFEST = "tokens.json"
 TOKENIZER = "tokenizer.json"
-_BLOCK_BYTES = 1 << 20
 
 
 class Shard(NamedTuple):
@@ -196,7 +196,7 @@ def verify_tokens(path: str, manifest: TokenManifest) -> None:
     if os.path.isfile(os.path.join(path, TOKENIZER)):
         expected[TOKENIZER] = manifest.tokenizer_sha256
     for name, sha256 in expected.items():
-        found = sha256_of_file(os.path.join(path, name))
+        found = sha256_of(os.path.join(path, name))
         if found != sha256:
             raise ChecksumError(
                 "changed since it was made.",
@@ -204,15 +204,6 @@ def verify_tokens(path: str, manifest: TokenManifest) -> None:
                 note=f"its SHA-256 is {found}, {MANIFEST} says {sha256}.",
                 hint="make the folder again: merino-edge tokenize ... --force",
             )
-
-
-def sha256_of_file(path: str) -> str:
-    """SHA-256 of a file, read a block at a time."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(_BLOCK_BYTES), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sha256_of_text(text: str) -> str:
