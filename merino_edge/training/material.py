@@ -89,11 +89,7 @@ class FromCorpus:
     def make(self, folder: RunFolder, on_progress: OnProgress) -> None:
         """The tokenizer, then the shards, unless they are there."""
         path = folder.file(TOKENIZER)
-        if not os.path.isfile(path):
-            on_progress(TrainProgress("tokenizer"))
-            text = self._given or tok.train_bpe(self._training_texts(), self._vocab_size)
-            jsonio.write_bytes_atomic(path, text.encode("utf-8"))
-        text = read_text(path)
+        text = self._tokenizer(path, on_progress)
         checksums = (self.corpus_sha256, sha256_of_text(text))
         if _holds(folder.file(TOKENS), checksums):
             return
@@ -113,6 +109,13 @@ class FromCorpus:
             checksums,
             on_progress=tell,
         )
+
+    def _tokenizer(self, path: str, on_progress: OnProgress) -> str:
+        if not os.path.isfile(path):
+            on_progress(TrainProgress("tokenizer"))
+            text = self._given or tok.train_bpe(self._training_texts(), self._vocab_size)
+            jsonio.write_bytes_atomic(path, text.encode("utf-8"))
+        return read_text(path)
 
     def _training_texts(self) -> Iterator[str]:
         for document in read_documents(self._paths):

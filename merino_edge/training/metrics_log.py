@@ -7,7 +7,6 @@ import json
 import os
 from typing import Protocol, TextIO
 
-from merino_edge.errors import FormatError
 from merino_edge.formats import jsonio
 
 
@@ -48,21 +47,6 @@ class MetricsLog:
     def close(self) -> None:
         """Flush and close."""
         self._stream.close()
-
-
-def read_metrics(path: str) -> list[dict[str, float]]:
-    """All lines of a log.
-
-    Raises:
-        FormatError: Missing, or a line is not JSON.
-    """
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return [json.loads(line) for line in stream]
-    except FileNotFoundError as error:
-        raise FormatError("the file does not exist.", path) from error
-    except ValueError as error:
-        raise FormatError(f"not a metrics file: {error}.", path) from error
 
 
 def _kept_lines(path: str, last_step: int) -> bytes:
