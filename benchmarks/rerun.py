@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path += [str(HERE), str(HERE / "peers")]  # where ``quiet`` lies
 
 import quiet  # noqa: E402
+from rerun_child import last_line, run_child  # noqa: E402
 from rerun_report import SCHEMA, Report, Row, lacking, markdown, merged  # noqa: E402
 from rerun_stages import ROOT, STAGES, Stage  # noqa: E402
 from rerun_work import LOG, Work, environment  # noqa: E402
@@ -41,7 +42,6 @@ from merino_edge.formats import jsonio  # noqa: E402
 from merino_edge.runtime.device_info import device_info  # noqa: E402
 
 RERUN = "rerun.json"
-LOOK_EVERY_S = 0.5
 PATIENCE, LEAST_PATIENCE_MIN = 4.0, 5.0  # x the expected minutes, and beside them
 MEASURED, KEPT, LEFT_OUT, FAILED = "measured", "up to date", "left out", "failed"
 
@@ -61,14 +61,13 @@ class Outcome(NamedTuple):
 
 def main(words: Sequence[str] | None = None, stages: Sequence[Stage] = STAGES) -> int:
     """Parse, run, tell."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _parser().parse_args(words)
     try:
         rerun = Rerun(options, stages)
         if options.list:
             print(rerun.listing())
             return 0
-        with _alone(Path(options.work)):
+        with _alone(Path(options.work)), _stoppable():
             return rerun.run()
     except (MerinoError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -108,6 +107,16 @@ def _alone(work: Path) -> Iterator[None]:
         except BlockingIOError:
             raise UsageError(f"another rerun is at work in '{work}'.")
         yield
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """A termination is an interruption, so that no stage outlives its rerun."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Rerun:
@@ -221,7 +230,7 @@ class Rerun:
 
         limit_s = 60.0 * (LEAST_PATIENCE_MIN + PATIENCE * stage.minutes)
         try:
-            code = run_child(argv, environment(stage, os.environ), log, limit_s, tell)
+            code = run_child(argv, environment(stage, os.environ), ROOT, log, limit_s, tell)
         except subprocess.TimeoutExpired:
             return f"it was not done after {limit_s / 60:.0f} min"
         return f"exit code {code}: {last_line(log)}" if code else ""
@@ -286,74 +295,6 @@ def wanted(names: str, stages: Sequence[Stage]) -> list[Stage]:
         if name not in known:
             raise UsageError(f"there is no stage '{name}'.", hint=f"some of {', '.join(known)}.")
     return [stage for stage in stages if stage.name in asked]
-
-
-def run_child(
-    argv: list[str],
-    env: dict[str, str],
-    log: Path,
-    limit_s: float,
-    tell: Callable[[float], None],
-) -> int:
-    """Run a command in a session of its own, with all it says in a file.
-
-    Args:
-        argv: The command.
-        env: Its environment.
-        log: Grows by what it says.
-        limit_s: After which it is stopped.
-        tell: Told every moment how many seconds have passed.
-
-    Returns:
-        Its exit code.
-
-    Raises:
-        TimeoutExpired: It took too long.
-        KeyboardInterrupt: Somebody wants to stop; it is stopped, too, with all that it started.
-    """
-    start = time.monotonic()
-    with log.open("ab") as stream:
-        stream.write(f"$ {shlex.join(argv)}\n".encode())
-        stream.flush()
-        process = subprocess.Popen(
-            argv,
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.wait(LOOK_EVERY_S)
-            seconds = time.monotonic() - start
-            tell(seconds)
-            if seconds > limit_s:
-                raise subprocess.TimeoutExpired(argv, limit_s)
-    except BaseException:
-        _stop(process)
-        raise
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the whole session to end, and end it if it does not."""
-    for number, patience_s in ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
-    process.wait()
-
-
-def last_line(log: Path) -> str:
-    """What a stage said last."""
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - 2000))
-        lines = stream.read().decode("utf-8", "replace").splitlines()
-    said = (line.strip() for line in reversed(lines) if not line.startswith("$ "))
-    return next(filter(None, said), "")[-160:]
 
 
 def _now() -> str:

@@ -231,7 +231,7 @@ def test_who_is_stopped_stops_all_and_goes_on_in_the_same_place(bench, number):
     assert second.returncode == 2
     assert "another rerun is at work" in second.stderr
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in said
     assert not _is_alive(int(left.read_text()))
@@ -240,7 +240,7 @@ def test_who_is_stopped_stops_all_and_goes_on_in_the_same_place(bench, number):
 
 
 def _wait_for(folder, name):
-    for _ in range(300):
+    for _ in range(600):
         found = [path for path in folder.rglob(name) if path.read_text()]
         if found:
             return found[0]
