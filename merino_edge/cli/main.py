@@ -12,10 +12,10 @@ import sys
 from typing import List, NoReturn, Optional
 
 from merino_edge import __version__
-from merino_edge.cli.machine import require_workstation
+from merino_edge.cli.machine import is_workstation, require_workstation
 from merino_edge.cli.output import use_utf8
 from merino_edge.cli.registry import COMMANDS, Command
-from merino_edge.errors import MerinoError, UsageError
+from merino_edge.errors import MerinoError, MissingDependencyError, UsageError
 
 
 class Parser(argparse.ArgumentParser):
@@ -33,8 +33,9 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         return _dispatch(arguments)
     except MerinoError as error:
-        _print_error(error.message, error.note, error.hint)
-        return error.exit_code
+        return _print_merino_error(error)
+    except ModuleNotFoundError as error:
+        return _print_merino_error(_missing_package(error, arguments[0]))
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted.\n")
         return 130
@@ -97,6 +98,21 @@ def _find(name: str) -> Command:
 def _check_machine(command: Command, asks_help: bool) -> None:
     if command.machine == "host" and not asks_help:
         require_workstation("'{}'".format(command.name))
+
+
+def _missing_package(error: ModuleNotFoundError, command: str) -> MerinoError:
+    """What an extra would have brought; a module of ours that is missing is our own mistake."""
+    package = (error.name or "merino_edge").partition(".")[0]
+    if package == "merino_edge":
+        raise error
+    extra = "host" if is_workstation() else "device"
+    hint = "pip install 'merino-edge[{}]'".format(extra)
+    return MissingDependencyError(package, "'{}'".format(command), hint)
+
+
+def _print_merino_error(error: MerinoError) -> int:
+    _print_error(error.message, error.note, error.hint)
+    return error.exit_code
 
 
 def _print_error(message: str, note: Optional[str], hint: Optional[str]) -> None:
