@@ -10,6 +10,7 @@ makes a shared library that any Python loads. Where that fails the install goes 
 
 import os
 import re
+import shutil
 import sys
 import sysconfig
 
@@ -30,6 +31,8 @@ sys.path.insert(0, ROOT)  # some installers run this file without its folder on 
 from native_build import compile_shared  # noqa: E402
 
 OLD, NEW = '; python_version < "3.7"', '; python_version >= "3.7"'
+# Newer ones have no wheel for these, and say so nowhere: pip would compile them, with a Rust.
+MIDDLE = '<0.21; python_version >= "3.7" and python_version < "3.9"'
 LINUX_X86 = '; sys_platform == "linux" and platform_machine == "x86_64"'
 LIBRARY = os.path.join("merino_edge", "native", "lib", "libmerino_edge.so")
 # A C compiler for other machines and older systems, and a setuptools that builds wheels by itself.
@@ -61,9 +64,12 @@ class BuildPy(build_py):
     library = None
 
     def run(self):
-        """Copy the modules, then compile."""
+        """Copy the modules, then compile; what an earlier build left there would be shipped."""
+        editable = getattr(self, "editable_mode", False)
+        if not editable:
+            shutil.rmtree(os.path.join(self.build_lib, "merino_edge"), ignore_errors=True)
         build_py.run(self)
-        folder = ROOT if getattr(self, "editable_mode", False) else self.build_lib
+        folder = ROOT if editable else self.build_lib
         if build_library(folder):
             self.library = os.path.join(folder, LIBRARY)
 
@@ -109,6 +115,15 @@ setup(
     long_description=text_of("README.md"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: C",
+        "Programming Language :: Python :: 3",
+    ]
+    + ["Programming Language :: Python :: 3.{}".format(minor) for minor in range(6, 14)]
+    + ["Topic :: Scientific/Engineering :: Artificial Intelligence"],
     python_requires=">=3.6",
     packages=find_packages(include=["merino_edge", "merino_edge.*"]),
     package_data={"merino_edge": ["native/include/*.h"]},
@@ -117,7 +132,8 @@ setup(
         "numpy>=1.19.4,<1.20" + OLD,
         "numpy>=1.19.4" + NEW,
         "tokenizers==0.12.1" + OLD,  # the last for Python 3.6
-        "tokenizers>=0.12.1" + NEW,
+        "tokenizers>=0.12.1," + MIDDLE,
+        'tokenizers>=0.12.1; python_version >= "3.9"',
     ],
     extras_require={
         "device": ONNXRUNTIME,
@@ -145,6 +161,7 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-timeout",
+            "coverage>=7.10",  # from here on it follows the processes that tests start
             "hypothesis",
             "ruff>=0.12",
             "mypy",

@@ -16,6 +16,7 @@ import tarfile
 import zipfile
 
 import pytest
+from package_builds import build_both, build_from_archive
 from repository import ROOT, find_python, source_files
 
 from merino_edge import __version__, runtime
@@ -55,6 +56,14 @@ print(json.dumps(sorted(set(each.split(".")[0] for each in set(sys.modules) - be
 """
 
 
+WITHOUT = """
+import sys
+sys.modules[sys.argv[1]] = None
+from merino_edge.cli.main import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
 def package_files():
     """The package's own files, as git knows them."""
     return {name for name in source_files() if name.startswith("merino_edge/")}
@@ -65,25 +74,6 @@ def wheel_files():
     return {
         name for name in package_files() if name.endswith((".py", ".h")) and "/src/" not in name
     }
-
-
-def build_both(folder, compiler):
-    """The wheel and the source archive, from a copy of the checkout; gives the wheel."""
-    for name in source_files():
-        target = folder / "checkout" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, target)
-    build = "from setuptools import build_meta as b; b.build_wheel('..'); b.build_sdist('..')"
-    done = subprocess.run(
-        [sys.executable, "-c", build],
-        cwd=folder / "checkout",
-        env={**os.environ, "CC": compiler},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    (wheel,) = folder.glob("*.whl")
-    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +146,20 @@ def test_wheel_names_its_command_its_licence_and_its_pythons(built):
 def test_source_archive_holds_the_package_and_its_papers(built):
     with tarfile.open(built.parent / f"merino_edge-{__version__}.tar.gz") as archive:
         found = {each.name.partition("/")[2] for each in archive.getmembers() if each.isfile()}
-    kits = {name for name in source_files() if name.startswith(("jetson/", "docker/"))}
-    shipped = package_files() | SHIPPED_BESIDE | kits
+    whole = {name for name in source_files() if name.startswith(("docs/", "jetson/", "docker/"))}
+    shipped = package_files() | SHIPPED_BESIDE | whole
     assert {name for name in found if ".egg-info/" not in name} == shipped
+
+
+def test_the_source_archive_makes_the_same_wheel(built, tmp_path):
+    def contents(path):
+        with zipfile.ZipFile(path) as wheel:
+            return {info.filename: info.CRC for info in wheel.infolist()}
+
+    archive = built.parent / f"merino_edge-{__version__}.tar.gz"
+    again = build_from_archive(archive, tmp_path / "unpacked", "no-such-compiler")
+    assert again.name == built.name
+    assert contents(again) == contents(built)
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +212,28 @@ def test_loading_all_of_the_runtime_brings_in_numpy_only():
     )
     others = set(json.loads(done.stdout)) - set(sys.stdlib_module_names)
     assert others == {"merino_edge", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("scipy", ["search", "--target", "host", "-o", "arch.json"]),
+        ("torch", ["train", "arch.json", "--corpus", "text.txt", "-o", "checkpoint"]),
+        ("onnx", ["build", "--target", "host", "checkpoint", "-o", "bundle"]),
+    ],
+)
+def test_without_the_extra_a_command_says_which_in_one_sentence(package, words, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, package, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"error: the package '{package}' is not installed; " in done.stderr
+    assert "hint: pip install 'merino-edge[host]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_all_of_the_runtime_equals_its_public_names():

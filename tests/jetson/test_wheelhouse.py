@@ -6,34 +6,16 @@ What needs a package index is slow; the plain tier looks at the pinned file and 
 import re
 import subprocess
 import sys
-import tempfile
 import zipfile
 
 import pytest
 from board_root import Board, load_wheelhouse, write_wheel
+from package_builds import needs_index
 from repository import ROOT, find_python
 
 wheelhouse = load_wheelhouse()
 PINNED = (ROOT / "jetson/requirements-py36.txt").read_text("utf-8")
 MAIN = f"{ROOT}/jetson/wheelhouse.py"
-
-
-def needs_index():
-    """Skip where pip reaches no index."""
-    ask = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "-q",
-        "-d",
-        "{}",
-        "pycparser==2.21",
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        if subprocess.run([word.format(folder) for word in ask], capture_output=True).returncode:
-            pytest.skip("pip reaches no package index here")
 
 
 def make(tmp_path_factory, machine):
