@@ -74,8 +74,8 @@ def _script(path: str, *words: str) -> tuple[str, ...]:
 
 
 _IMPORT = ("-m", "merino_edge", "import", "{gguf}", "-o", "{out}", "--quiet")
-_PEERS = ("benchmarks/peers/run.py", "--python", "{peers_python}", "--gguf", "{gguf}", "--work")
-_PEERS += ("{scratch}", "--rounds", "3", "--starts", "3", "--out", "{out}")
+_PEERS = ("--python", "{peers_python}", "--gguf", "{gguf}", "--work", "{scratch}")
+_PEERS += ("--rounds", "3", "--starts", "3")
 _PROFILE = ("-m", "merino_edge", "profile", "--target", "host", "--space", "tiny", "--precision")
 _PROFILE += ("int4", "--threads", "1", "--max-minutes", "4", "-o", "{out}", "--quiet")
 _PRETRAINED = ("--data", "{data}", "--work", "{scratch}", "--limit", "40", "--text-limit", "8")
@@ -93,7 +93,7 @@ STAGES = (
     _build("smollm2-int4", "smollm2", "int4", 0.5, 1024),
     Stage("tiny", 0.1, ("benchmarks/soak/tiny_checkpoint.py", "{out}"), "tiny"),
     _build("tiny-int8", "tiny", "int8", 0.1, 256),
-    Stage("peers", 9, _PEERS, "results.json", "peers"),
+    Stage("peers", 9, _script("peers/run.py", *_PEERS), "results.json", "peers"),
     Stage("presets", 0.5, _script("search/presets.py"), "presets.json", "search", 1),
     Stage(
         "headline",
