@@ -37,6 +37,7 @@ from merino_edge.core import counting, targets  # noqa: E402
 from merino_edge.core.cost import WorkPoint, price  # noqa: E402
 from merino_edge.errors import MissingDependencyError, UsageError  # noqa: E402
 from merino_edge.formats.architecture import Architecture, write_architecture  # noqa: E402
+from merino_edge.formats.jsonio import write_bytes_atomic  # noqa: E402
 
 FORMS = "native:fp32,native:int8,native:int4,ort:fp32,ort:int8,ort:int4"
 CONTEXT_LEN = 512
@@ -68,8 +69,8 @@ def make(options: argparse.Namespace) -> Report:
     work = Workshop(options)
     sizes = [work.size(name, a) for name, a in models.items()]
     for name, a in models.items():
-        for _, precision in forms:
-            work.build(name, a, precision)
+        for form in forms:
+            work.build(name, a, form)
     for number in range(options.rounds):
         for name in models:
             for form in forms:
@@ -90,6 +91,11 @@ def forms_of(words: str) -> list[tuple[str, str]]:
         if form not in known:
             raise UsageError(f"there is no form '{':'.join(form)}'.", hint=f"some of {FORMS}.")
     return [(form[0], form[1]) for form in found]
+
+
+def target_of(form: tuple[str, str]) -> str:
+    """In float32 a bundle for this machine holds a graph; the native file has its own target."""
+    return "nano-cpu" if form == ("native", "fp32") else "host"
 
 
 class Workshop:
@@ -117,18 +123,17 @@ class Workshop:
             None if self._options.no_engines else self._engine_bytes(name, a),
         )
 
-    def build(self, name: str, a: Architecture, precision: str) -> None:
-        """A bundle for every backend that this precision is for, unless it is there."""
-        for target in ("host", "nano-cpu") if precision == "fp32" else ("host",):
-            bundle = self._bundle(name, precision, target)
-            if bundle.exists():
-                continue
-            self._progress.update(f"building {bundle.name}")
-            source = self._folder / f"{name}.json"
-            write_architecture(str(source), a)
-            words = ["build", "--target", target, str(source), "--random-weights"]
-            context = str(min(CONTEXT_LEN, a.max_seq_len))
-            command(*words, "--precision", precision, "--context", context, "-o", str(bundle))
+    def build(self, name: str, a: Architecture, form: tuple[str, str]) -> None:
+        """The bundle of a form, unless it is there: two forms of whole numbers share one."""
+        bundle = self._bundle(name, form)
+        if bundle.exists():
+            return
+        self._progress.update(f"building {bundle.name}")
+        source = self._folder / f"{name}.json"
+        write_architecture(str(source), a)
+        words = ["build", "--target", target_of(form), str(source), "--random-weights"]
+        context = str(min(CONTEXT_LEN, a.max_seq_len))
+        command(*words, "--precision", form[1], "--context", context, "-o", str(bundle))
 
     def bench(self, name: str, form: tuple[str, str], number: int) -> list[dict[str, Any]]:
         """The two records of a round: of a prompt, and of what is generated."""
@@ -139,9 +144,9 @@ class Workshop:
             options = self._options
             words = ["-p", str(options.prompt), "-n", str(options.tokens), "-r", "3"]
             words += ["--threads", str(options.threads), "--backend", backend]
-            found = command("bench", str(self._bundle_for(name, form)), *words)
+            found = command("bench", str(self._bundle(name, form)), *words)
             file.parent.mkdir(exist_ok=True)
-            file.write_text(json.dumps(found))
+            write_bytes_atomic(str(file), json.dumps(found).encode())
         records: list[dict[str, Any]] = json.loads(file.read_text())
         return records
 
@@ -160,16 +165,12 @@ class Workshop:
     def _files(self, name: str, form: tuple[str, str]) -> Iterator[Path]:
         """What a form's backend reads; a bundle of whole numbers holds a second graph as well."""
         native = form[0] == "native"
-        for path in self._bundle_for(name, form).rglob("*"):
+        for path in self._bundle(name, form).rglob("*"):
             if path.is_file() and (path.suffix in (".onnx", ".safetensors")) != native:
                 yield path
 
-    def _bundle_for(self, name: str, form: tuple[str, str]) -> Path:
-        target = "nano-cpu" if form == ("native", "fp32") else "host"
-        return self._bundle(name, form[1], target)
-
-    def _bundle(self, name: str, precision: str, target: str) -> Path:
-        return self._folder / f"{name}-{precision}-{target}"
+    def _bundle(self, name: str, form: tuple[str, str]) -> Path:
+        return self._folder / f"{name}-{form[1]}-{target_of(form)}"
 
     def _engine_bytes(self, name: str, a: Architecture) -> int | None:
         """By TensorRT-RTX, kept in the folder; None where it is not installed."""
@@ -181,7 +182,7 @@ class Workshop:
             except MissingDependencyError as error:
                 self._progress.done(f"no engines: {error}")
                 return None
-            file.write_text(json.dumps(found))
+            write_bytes_atomic(str(file), json.dumps(found).encode())
         built: int | None = json.loads(file.read_text())
         return built
 

@@ -1,5 +1,6 @@
 """The headline: every decoder by the same road, ratios as read, and nothing is timed twice."""
 
+import argparse
 import importlib
 import sys
 
@@ -47,6 +48,22 @@ def test_a_decoder_that_there_is_not_is_named(headline, words):
 def test_a_form_that_there_is_not_is_named(headline, words):
     with pytest.raises(UsageError, match="there is no form"):
         headline.forms_of(words)
+
+
+def test_only_bundles_of_the_forms_that_are_wanted_are_built(headline, monkeypatch, tmp_path):
+    built = []
+
+    def build(*words):
+        built.append((words[words.index("--target") + 1], words[words.index("--precision") + 1]))
+        (tmp_path / words[words.index("-o") + 1]).mkdir()
+
+    monkeypatch.setattr(headline, "command", build)
+    work = headline.Workshop(argparse.Namespace(work=str(tmp_path)))
+    for form in headline.forms_of("native:int8,ort:int8,ort:fp32"):
+        work.build("tiny", tiny_architecture(), form)
+    assert built == [("host", "int8"), ("host", "fp32")]
+    work.build("tiny", tiny_architecture(), ("native", "fp32"))
+    assert built[-1] == ("nano-cpu", "fp32")
 
 
 @pytest.mark.slow
