@@ -4,17 +4,13 @@ The one idea: budget, prediction and measurement stand in one row, both with the
 that the verdict can be checked by eye. A mock's word is never called a measurement.
 """
 
-from typing import TYPE_CHECKING
-
 from merino_edge.formats.architecture import describe
 from merino_edge.formats.latency_table import MEASURED
+from merino_edge.pipeline.confirmed import Confirmed
 from merino_edge.pipeline.latency_view import TableView, ms_words
 from merino_edge.pipeline.markup import Markup, section, table, tag
 from merino_edge.pipeline.quantities import share
 from merino_edge.pipeline.scatter import Cross
-
-if TYPE_CHECKING:  # a page needs no torch, and building a finalist does
-    from merino_edge.pipeline.measured_search import Confirmed
 
 
 def finalists(view: TableView) -> Markup:
@@ -46,7 +42,7 @@ def _reach_note(view: TableView) -> Markup:
     return tag("p", f"The budget: {far}", class_="note") if far else Markup()
 
 
-def _row(found: "Confirmed") -> list[object]:
+def _row(found: Confirmed) -> list[object]:
     a = found.result.best.architecture
     half_ms = found.predicted_high_ms - found.predicted_ms
     return [
@@ -59,7 +55,7 @@ def _row(found: "Confirmed") -> list[object]:
     ]
 
 
-def verdict(found: "Confirmed") -> str:
+def verdict(found: Confirmed) -> str:
     """PASS or FAIL."""
     return "PASS" if found.passed else "FAIL"
 
@@ -69,7 +65,7 @@ def crosses_of(view: TableView) -> list[Cross]:
     return [_cross(each) for each in view.finalists]
 
 
-def _cross(found: "Confirmed") -> Cross:
+def _cross(found: Confirmed) -> Cross:
     ms, half = found.measured.ms, found.measured.half_ms
     foretold, high = found.predicted_ms, found.predicted_high_ms
     said = "measured" if found.provenance == MEASURED else "a mock says"

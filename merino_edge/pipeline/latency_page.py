@@ -6,7 +6,6 @@ measured and where; a predicted table is called so in its first sentence. All ro
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from merino_edge.core.space import SearchSpace
 from merino_edge.formats.architecture import describe
@@ -19,12 +18,10 @@ from merino_edge.pipeline import (
     latency_prices,
     latency_trust,
 )
+from merino_edge.pipeline.confirmed import Confirmed
 from merino_edge.pipeline.latency_view import TableView, half_interval_ms, ms_words, view_of
 from merino_edge.pipeline.markup import Markup, section, table, tag
 from merino_edge.pipeline.report_style import page
-
-if TYPE_CHECKING:  # a page needs no torch, and building a finalist does
-    from merino_edge.pipeline.measured_search import Confirmed
 
 _ROLE_WORDS = {"fit": "fitted", "held_out": "held out"}
 
@@ -33,7 +30,7 @@ def write_latency_page(
     path: str,
     table: LatencyTable,
     limit_ms: float | None = None,
-    finalists: "Sequence[Confirmed]" = (),
+    finalists: Sequence[Confirmed] = (),
     space: SearchSpace | None = None,
 ) -> None:
     """Write the page, whole or not at all.

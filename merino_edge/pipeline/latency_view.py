@@ -8,7 +8,6 @@ with too few decoders has no model, and the sections that need one say why.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
-from typing import TYPE_CHECKING
 
 from merino_edge.core.latency_fit import fit_table
 from merino_edge.core.space import SearchSpace
@@ -22,10 +21,8 @@ from merino_edge.formats.latency_table import (
     LatencyTable,
     Workload,
 )
+from merino_edge.pipeline.confirmed import Confirmed
 from merino_edge.runtime.profiler import relative_half_interval
-
-if TYPE_CHECKING:  # a page needs no torch, and building a finalist does
-    from merino_edge.pipeline.measured_search import Confirmed
 
 CALLS = {"decode": "one token", "prefill": "a prompt"}
 
@@ -47,7 +44,7 @@ class TableView:
     model: TableLatency | None
     missing: str
     limit_ms: float | None = None
-    finalists: "Sequence[Confirmed]" = ()
+    finalists: Sequence[Confirmed] = ()
     space: SearchSpace | None = None
 
     @property
@@ -86,7 +83,7 @@ class TableView:
 def view_of(
     table: LatencyTable,
     limit_ms: float | None = None,
-    finalists: "Sequence[Confirmed]" = (),
+    finalists: Sequence[Confirmed] = (),
     space: SearchSpace | None = None,
 ) -> TableView:
     """Fit the model of a table, if it has rows enough."""

@@ -15,28 +15,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Protocol
+from typing import Protocol
 
 from merino_edge.core import targets
-from merino_edge.core.counting import n_params, n_params_executed
-from merino_edge.core.latency_fit import TableLatency, fit_table
+from merino_edge.core.latency_fit import fit_table
 from merino_edge.core.latency_work import stored_in
 from merino_edge.core.space import SearchSpace
+from merino_edge.core.table_latency import TableLatency
 from merino_edge.core.targets import Target
 from merino_edge.errors import BudgetError, UsageError
 from merino_edge.export.probes import build_probe
 from merino_edge.export.recipe import RECIPES, in_precision
 from merino_edge.formats.architecture import Architecture, describe
-from merino_edge.formats.latency_table import (
-    DECODE,
-    MEASURED,
-    PREDICTED,
-    ROLES,
-    LatencyRow,
-    LatencyTable,
-    Workload,
-)
-from merino_edge.formats.probes import BURST
+from merino_edge.formats.latency_table import DECODE, PREDICTED, ROLES, LatencyTable
+from merino_edge.pipeline.closest_row import closest_row, last_token
+from merino_edge.pipeline.confirmed import Confirmed
 from merino_edge.pipeline.predicted_table import roofline_ms
 from merino_edge.pipeline.profile import opener
 from merino_edge.runtime.beside import Timed, time_beside
@@ -64,59 +57,6 @@ class Measure(Protocol):
 
     def __call__(self, architecture: Architecture) -> Timed:
         """What one of its tokens takes."""
-
-
-@dataclass(frozen=True)
-class Confirmed:
-    """One finalist that was measured.
-
-    Attributes:
-        result: What the search said of it.
-        limit_ms: Of a token.
-        predicted_ms, predicted_high_ms: Foretold, and the upper end of the interval.
-        measured: What it took.
-        provenance: Of the table, and so of ``measured``: a mock measures nothing.
-    """
-
-    result: SearchResult
-    limit_ms: float
-    predicted_ms: float
-    predicted_high_ms: float
-    measured: Timed
-    provenance: str = MEASURED
-
-    @property
-    def passed(self) -> bool:
-        """The upper end of what was measured keeps the limit."""
-        return self.measured.high_ms <= self.limit_ms
-
-    @property
-    def unused(self) -> float:
-        """Share of the limit that it leaves."""
-        return 1.0 - self.measured.ms / self.limit_ms
-
-    def record(self) -> dict[str, Any]:
-        """For scripts."""
-        return {
-            "architecture": self.result.best.architecture.arch_id,
-            "limit_ms": self.limit_ms,
-            "predicted_ms": self.predicted_ms,
-            "predicted_high_ms": self.predicted_high_ms,
-            "provenance": self.provenance,
-            "measured": self.measured._asdict(),
-            "passed": self.passed,
-        }
-
-    @property
-    def sentence(self) -> str:
-        """For people."""
-        half = self.predicted_high_ms - self.predicted_ms
-        return (
-            f"budget {self.limit_ms:.3f} ms · predicted {self.predicted_ms:.3f} ± {half:.3f} · "
-            f"{MEASURED if self.provenance == MEASURED else 'a mock says'} "
-            f"{self.measured.ms:.3f} ± {self.measured.half_ms:.3f} · "
-            f"{'PASS' if self.passed else 'FAIL'}"
-        )
 
 
 def table_latency(
@@ -236,30 +176,6 @@ def _corrected(model: TableLatency, factor: float, found: Sequence[Confirmed]) -
     missed = sum(not each.passed for each in found)
     certainty = CERTAIN + DOUBT * missed + last.measured.half_ms / last.measured.ms
     return model.corrected(math.exp((seen + before) / 2.0), certainty)
-
-
-def last_token(table: LatencyTable, context_len: int) -> Workload:
-    """The token that a limit is about: at the end of a context, if the table goes so far."""
-    return Workload(DECODE, min(context_len, table.setting.context_len - BURST // 2))
-
-
-def closest_row(table: LatencyTable, architecture: Architecture, load: Workload) -> LatencyRow:
-    """The row of tokens whose decoder is most like another: as much to read, and to compute.
-
-    What disturbs a machine disturbs decoders by how they lie in its caches, so a decoder is timed
-    beside its like. Timed beside the anchor, of middling size, what was measured twice within an
-    hour differed by 5 % on a virtual machine (standard deviation of 30), more than the table errs.
-    """
-
-    def unlike(row: LatencyRow) -> tuple[float, int]:
-        other = table.architectures[row.architecture]
-        sizes = [
-            abs(math.log(size(architecture) / size(other)))
-            for size in (n_params, n_params_executed)
-        ]
-        return sum(sizes), abs(Workload.of_label(row.workload).length - load.length)
-
-    return min((row for role in ROLES for row in table.rows_of(role, load.phase)), key=unlike)
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from merino_edge.core.budget import Budget
 from merino_edge.core.latency_fit import fit_table
 from merino_edge.errors import BudgetError, UsageError
 from merino_edge.formats.latency_table import DECODE, Workload, read_table
+from merino_edge.pipeline.closest_row import closest_row, last_token
 from merino_edge.pipeline.measured_search import (
     Bench,
     chosen,
-    closest_row,
     confirm,
-    last_token,
     measured_power_w,
     table_latency,
 )
