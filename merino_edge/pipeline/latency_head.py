@@ -7,8 +7,9 @@ system did not tell is named too. Whether a device was asked at all is the first
 from merino_edge.formats.latency_table import FIT, HELD_OUT
 from merino_edge.formats.measurement import Conditions, DeviceInfo
 from merino_edge.pipeline.latency_view import TableView
-from merino_edge.pipeline.markup import Markup, items, join, section, tag
+from merino_edge.pipeline.markup import Markup, items, section, tag
 from merino_edge.pipeline.quantities import human, share
+from merino_edge.pipeline.report_style import fact_list, head
 
 _NOT_TOLD = "not told by the system"
 
@@ -32,20 +33,13 @@ def summary(view: TableView) -> Markup:
         "begun": table.begun,
         "made by": table.made_by,
     }
-    listed = [join([tag("dt", name), tag("dd", value)]) for name, value in facts.items()]
     take = "take on this device" if view.is_measured else "would take by a formula"
     sentence = (
         f"How long small decoders {take}, whole, one token or one prompt at a time, and what a "
         "model of latency makes of it, which a search asks about decoders that nobody built."
     )
-    return join(
-        [
-            tag("h1", f"Latency table: {table.name}"),
-            tag("p", _verdict(view), class_="verdict"),
-            tag("p", sentence, class_="lead"),
-            tag("dl", *listed, class_="facts"),
-        ]
-    )
+    title = f"Latency table: {table.name}"
+    return head([title], _verdict(view), sentence, fact_list(facts))
 
 
 def _verdict(view: TableView) -> str:
@@ -103,14 +97,11 @@ def conditions(view: TableView) -> Markup:
         + " and ".join(f"{ms:.4g} ms for {phase}" for phase, ms in view.table.anchor_ms.items())
         + ". What else is known of the machine meanwhile:"
     )
-    listed = [
-        join([tag("dt", name), tag("dd", value)]) for name, value in _condition_facts(found).items()
-    ]
     warned = items(found.warnings) if found.warnings else tag("p", "No warnings.", class_="note")
     title = "Conditions"
     if not view.is_measured:
         return section(title, "There are none: no device was asked.", warned)
-    facts = tag("dl", *listed, class_="facts")
+    facts = fact_list(_condition_facts(found))
     return section(title, sentence, facts, tag("h3", "Warnings"), warned)
 
 

@@ -79,22 +79,6 @@ def _price(price: float, whole_ms: float) -> str:
 
 def _caches(fit: LatencyFit) -> list[str]:
     """What the model thinks of caches, as sentences."""
-    first, again = (fit.prices_ms[WORK.index(f"weights {name}")] for name in ("first", "again"))
-    stays = "No block is held to stay in a cache between two applications in one call."
-    if fit.cached_weights and first != again:
-        mb = fit.cached_weights * fit.stored.weight * 1e-6
-        stays = (
-            f"A block of at most {fit.cached_weights:,} weights ({mb:.3g} MB) stays in a cache "
-            f"between two applications in one call: a million of its weights then cost "
-            f"{again:.3g} ms instead of {first:.3g} ms"
-            f"{', which no cache explains' if again > first else ''}."
-        )
-    spills = "Nothing is held to be slower for being more than a cache holds."
-    if fit.spill_ms_per_mb > 0.0:
-        spills = (
-            f"Of all that {CALLS[fit.phase]} reads, weights and past, {fit.capacity_mb:.3g} MB "
-            f"come from a cache; each megabyte more costs {fit.spill_ms_per_mb:.3g} ms on top."
-        )
     reach = (
         f"Fitted to {fit.n_rows} rows from {ms_words(fit.reach[0])} to {ms_words(fit.reach[1])}; "
         "far outside that, a sum of prices is a guess."
@@ -104,4 +88,26 @@ def _caches(fit: LatencyFit) -> list[str]:
         f"where a tenth of the decoders was foretold by the others, the mean error was "
         f"{share(fit.fold_mape)}."
     )
-    return [stays, spills, source, reach]
+    return [_what_stays(fit), _what_spills(fit), source, reach]
+
+
+def _what_stays(fit: LatencyFit) -> str:
+    first, again = (fit.prices_ms[WORK.index(f"weights {name}")] for name in ("first", "again"))
+    if not fit.cached_weights or first == again:
+        return "No block is held to stay in a cache between two applications in one call."
+    mb = fit.cached_weights * fit.stored.weight * 1e-6
+    return (
+        f"A block of at most {fit.cached_weights:,} weights ({mb:.3g} MB) stays in a cache "
+        f"between two applications in one call: a million of its weights then cost "
+        f"{again:.3g} ms instead of {first:.3g} ms"
+        f"{', which no cache explains' if again > first else ''}."
+    )
+
+
+def _what_spills(fit: LatencyFit) -> str:
+    if fit.spill_ms_per_mb <= 0.0:
+        return "Nothing is held to be slower for being more than a cache holds."
+    return (
+        f"Of all that {CALLS[fit.phase]} reads, weights and past, {fit.capacity_mb:.3g} MB "
+        f"come from a cache; each megabyte more costs {fit.spill_ms_per_mb:.3g} ms on top."
+    )

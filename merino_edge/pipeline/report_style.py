@@ -1,11 +1,13 @@
-"""How a report looks: one style sheet, and the page around the content.
+"""How a report looks: one style sheet, the page around the content, and how it begins.
 
 The one idea: a page that needs nothing else. No font, script or picture is loaded; colours are
 named once for light and once for dark, paper is always light. The palette is the one of Okabe and
 Ito, which people with any colour vision can tell apart. Classes are named by what they mean.
 """
 
-from merino_edge.pipeline.markup import Markup, tag
+from collections.abc import Iterable, Mapping
+
+from merino_edge.pipeline.markup import Markup, join, tag
 
 STYLE = """
 :root {
@@ -122,6 +124,25 @@ svg .on-joint { fill: var(--ink); }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 """
+
+
+def head(title: Iterable[object], verdict: object, lead: object, facts: Markup) -> Markup:
+    """What a page begins with: its title, the verdict, what it is about, and the facts."""
+    return join(
+        [
+            tag("h1", *title),
+            tag("p", verdict, class_="verdict"),
+            tag("p", lead, class_="lead"),
+            facts,
+        ]
+    )
+
+
+def fact_list(facts: Mapping[str, object]) -> Markup:
+    """Names and what is known under them; None is left out."""
+    known = [(name, value) for name, value in facts.items() if value is not None]
+    listed = [join([tag("dt", name), tag("dd", value)]) for name, value in known]
+    return tag("dl", *listed, class_="facts")
 
 
 def page(title: str, *content: object) -> str:

@@ -35,22 +35,28 @@ def _what_the_objective_is(result: SearchResult) -> str:
     )
 
 
-def _conditions(result: SearchResult) -> list[str]:
-    at, cost = result.at, result.best.cost
-    prediction = (
-        f"Latencies are foretold by a table of latencies for the target '{result.target}', and the "
-        "limit binds the upper end of its interval; what the table is worth stands on a page of "
-        "its own. Energy is the power that the table measured, or else the target's limit, times "
-        "the latency."
-        if cost.latency_basis == "table"
-        else f"Latency and energy are {words.basis(words.cost_words('latency_ms'), cost)} for the "
-        f"target '{result.target}', not measured. A real device adds overhead for every kernel, "
-        "and a clock that throttles; energy is the power limit times the latency."
-        if cost.latency_ms is not None
-        else f"Of the target '{result.target}' too little is known to predict a latency."
+def _prediction(result: SearchResult) -> str:
+    cost, target = result.best.cost, result.target
+    if cost.latency_basis == "table":
+        return (
+            f"Latencies are foretold by a table of latencies for the target '{target}', and the "
+            "limit binds the upper end of its interval; what the table is worth stands on a page "
+            "of its own. Energy is the power that the table measured, or else the target's limit, "
+            "times the latency."
+        )
+    if cost.latency_ms is None:
+        return f"Of the target '{target}' too little is known to predict a latency."
+    return (
+        f"Latency and energy are {words.basis(words.cost_words('latency_ms'), cost)} for the "
+        f"target '{target}', not measured. A real device adds overhead for every kernel, and a "
+        "clock that throttles; energy is the power limit times the latency."
     )
+
+
+def _conditions(result: SearchResult) -> list[str]:
+    at = result.at
     conditions = [
-        prediction,
+        _prediction(result),
         f"Costs are quoted for a prompt of {at.prompt_len:,} tokens and a context of "
         f"{at.context_len:,}. FLOPs are two for each multiply-accumulate of matrix products; those "
         "of the prompt leave out the head.",

@@ -14,6 +14,7 @@ from merino_edge.pipeline.block_drawing import draw_architecture
 from merino_edge.pipeline.markup import Markup, join, section, table, tag
 from merino_edge.pipeline.plots import colour
 from merino_edge.pipeline.quantities import exact, human, used
+from merino_edge.pipeline.report_style import fact_list, head
 from merino_edge.search.objectives import ENTROPY
 from merino_edge.search.result import PartShare, SearchResult
 
@@ -44,21 +45,14 @@ def summary(result: SearchResult) -> Markup:
         "candidates": f"{result.n_evaluated:,} scored",
         "time": words.time_words(result),
     }
-    pairs = [(name, value) for name, value in facts.items() if value is not None]
-    listed = [join([tag("dt", name), tag("dd", value)]) for name, value in pairs]
     sentence = (
         f"The member of the space with the highest {objective.name} ({objective.meaning}) "
         "that was found within the budget. Counts are exact; latencies and energies are "
         "predictions and say so; nothing on this page was measured."
     )
-    return join(
-        [
-            tag("h1", "Search report: architecture ", tag("code", a.arch_id)),
-            tag("p", words.verdict(result.certificate, config.objective), class_="verdict"),
-            tag("p", sentence, class_="lead"),
-            tag("dl", *listed, class_="facts"),
-        ]
-    )
+    title = ("Search report: architecture ", tag("code", a.arch_id))
+    verdict = words.verdict(result.certificate, config.objective)
+    return head(title, verdict, sentence, fact_list(facts))
 
 
 def _total(result: SearchResult) -> float:

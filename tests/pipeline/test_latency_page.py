@@ -5,13 +5,12 @@ import math
 import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from functools import cache
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from latency_tables import PRICES_MS, law_ms, table_by
+from page_reader import assert_stands_alone, document, section_of, tables_of, words_in
 
 from merino_edge.cli.main import main
 from merino_edge.core import space as spaces
@@ -23,11 +22,11 @@ from merino_edge.core.latency_work import WORK, stored_in
 from merino_edge.formats.architecture import describe
 from merino_edge.formats.latency_table import DECODE, HELD_OUT, PREDICTED, Workload, write_table
 from merino_edge.formats.measurement import Conditions
+from merino_edge.pipeline.confirmed import Confirmed
 from merino_edge.pipeline.heat_map import decimals
 from merino_edge.pipeline.latency_maps import thinned
 from merino_edge.pipeline.latency_page import latency_html, write_latency_page
 from merino_edge.pipeline.latency_view import half_interval_ms, ms_words, signed, view_of
-from merino_edge.pipeline.measured_search import Confirmed
 from merino_edge.pipeline.predicted_table import roofline_ms
 from merino_edge.runtime.beside import Timed
 from merino_edge.search.config import SearchConfig
@@ -71,59 +70,12 @@ def finalist(measured_ms, provenance="measured"):
     return Confirmed(searched(), 0.5, 0.48, 0.49, timed, provenance)
 
 
-class Balance(HTMLParser):
-    """What is open, and what refers to something."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.references = [], []
-
-    def handle_starttag(self, name, attributes):
-        self.open.append(name)
-        self.look(name, attributes)
-
-    def handle_startendtag(self, name, attributes):
-        self.look(name, attributes)
-
-    def handle_endtag(self, name):
-        assert self.open.pop() == name
-
-    def look(self, name, attributes):
-        loads = {"script", "link", "img", "iframe", "object", "embed", "image", "use"}
-        refers = {"src", "href", "xlink:href", "data", "srcset", "style"}
-        self.references += [name] * (name in loads)
-        self.references += [key for key, _ in attributes if key in refers or key[:2] == "on"]
-
-
-def document(page):
-    return ElementTree.fromstring(page.partition("\n")[2])
-
-
-def text_of(element):
-    return " ".join("".join(element.itertext()).split())
-
-
-def section_of(page, title):
-    return next(s for s in document(page).iter("section") if s.find("h2").text == title)
-
-
-def tables_of(page, title):
-    """The cells of each table of a section, as text."""
-    bodies = section_of(page, title).iter("tbody")
-    return [[[text_of(cell) for cell in row] for row in body] for body in bodies]
-
-
 def plots_of(page):
     return [svg for svg in document(page).iter("svg") if svg.get("class") == "plot"]
 
 
 def test_the_page_refers_to_nothing_outside_itself():
-    page = latency_html(view_of(measured(), 0.5, [finalist(0.47)]))
-    reader = Balance()
-    reader.feed(page)
-    assert reader.open == []
-    assert reader.references == []
-    assert not re.search(r"https?:|//|url\(|@import|@font-face|javascript:", page)
+    assert_stands_alone(latency_html(view_of(measured(), 0.5, [finalist(0.47)])))
 
 
 def test_the_sections_come_in_order_and_every_picture_has_a_title():
@@ -137,8 +89,8 @@ def test_the_sections_come_in_order_and_every_picture_has_a_title():
 def test_it_says_at_once_what_was_measured_and_where():
     page = latency_html(view())
     verdict = next(p for p in document(page).iter("p") if p.get("class") == "verdict")
-    assert text_of(verdict).startswith(f"Measured on {measured().device.model}: 128 rows of 32")
-    facts = dict(zip(*[[text_of(e) for e in document(page).iter(name)] for name in ("dt", "dd")]))
+    assert words_in(verdict).startswith(f"Measured on {measured().device.model}: 128 rows of 32")
+    facts = dict(zip(*[[words_in(e) for e in document(page).iter(name)] for name in ("dt", "dd")]))
     assert facts["precision"].startswith("int4")
     assert facts["decoders"].startswith("32: 24 to fit the model to, 8 held out")
     assert facts["rows"] == "128, 5 rounds each"
@@ -247,7 +199,7 @@ def test_proportions_that_nobody_timed_are_guesses_without_colour():
 def test_a_map_shows_the_sizes_of_a_space_that_is_given():
     space = spaces.get("tiny").replace(max_seq_len=128)
     page = latency_html(view_of(measured(), space=space))
-    text = text_of(section_of(page, "What one layer takes, predicted"))
+    text = words_in(section_of(page, "What one layer takes, predicted"))
     assert f"Sizes are those of the space '{space.name}'" in text
     assert all(str(width) in text for width in space.d_models)
 
@@ -266,13 +218,13 @@ def test_what_the_caches_are_thought_to_hold_is_said_in_words():
     known = view_of(
         table_by(lambda a, load: law_ms(a, load, stored, 60_000, 0.8, 0.3, prices=dear))
     )
-    text = text_of(section_of(latency_html(known), "What costs what"))
+    text = words_in(section_of(latency_html(known), "What costs what"))
     fit = known.fits[0]
     assert fit.cached_weights
     assert f"at most {fit.cached_weights:,} weights" in text
     assert f"{fit.capacity_mb:.3g} MB come from a cache" in text
     assert "not read from the machine" in text
-    plain = text_of(section_of(latency_html(view()), "What costs what"))
+    plain = words_in(section_of(latency_html(view()), "What costs what"))
     assert ("No block is held to stay" in plain) == any(not f.cached_weights for f in view().fits)
 
 
@@ -292,10 +244,10 @@ def test_a_finalist_stands_with_its_budget_and_its_verdict(ms, verdict):
 
 
 def test_a_budget_alone_is_drawn_and_one_out_of_reach_is_called_so():
-    text = text_of(document(latency_html(view_of(measured(), limit_ms=500.0))))
+    text = words_in(document(latency_html(view_of(measured(), limit_ms=500.0))))
     assert "No finalist was built and timed" in text
     assert "outside what the table was fitted to" in text
-    assert "The budget" not in text_of(document(latency_html(view())))
+    assert "The budget" not in words_in(document(latency_html(view())))
 
 
 def test_a_predicted_table_says_so_and_measured_is_said_of_nothing():
@@ -306,7 +258,7 @@ def test_a_predicted_table_says_so_and_measured_is_said_of_nothing():
               for row in table.rows],
     )  # fmt: skip
     page = latency_html(view_of(table, finalists=[finalist(0.47, PREDICTED)]))
-    text = text_of(document(page).find("body"))
+    text = words_in(document(page).find("body"))
     assert text.partition("Predicted: no device was asked")[0].count("measured") == 0
     assert set(re.findall(r"\w+ \w+ measured\b", text)) == {"page was measured"}
     assert "a mock says" in text
@@ -323,11 +275,11 @@ def test_conditions_warnings_and_throttled_rows_are_told():
     )  # fmt: skip
     table = measured().replace(rows=[throttled, *rows[1:]], conditions=found)
     page = latency_html(view_of(table))
-    text = text_of(section_of(page, "Conditions"))
+    text = words_in(section_of(page, "Conditions"))
     assert "15.0 % of the CPU" in text
     assert "41 °C, then 63.5 °C" in text
     assert "others were <busy>." in text
-    assert "1 taken while the device throttled" in text_of(document(page))
+    assert "1 taken while the device throttled" in words_in(document(page))
     assert tables_of(page, "The rows")[0][0][5] == "throttled"
     n_dots = sum(len(list(plot.iter("circle"))) for plot in plots_of(page)[::2])
     assert n_dots == len(rows) - 1
@@ -359,7 +311,7 @@ def test_too_few_decoders_make_a_page_without_a_model():
     )
     page = latency_html(view_of(table))
     assert [heading.text for heading in document(page).iter("h2")] == SECTIONS
-    assert "No model could be fitted" in text_of(document(page))
+    assert "No model could be fitted" in words_in(document(page))
     assert len(tables_of(page, "The rows")[0]) == 20
 
 

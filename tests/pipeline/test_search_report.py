@@ -3,14 +3,12 @@
 import csv
 import json
 import os
-import re
-import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from functools import cache
 from html import unescape
-from html.parser import HTMLParser
 
 import pytest
+from page_reader import assert_stands_alone, document, tables_of, words_in
 
 from merino_edge.core import space as spaces
 from merino_edge.core import targets
@@ -58,60 +56,22 @@ def full():
     return found(budget=EVERY_LIMIT, n_seeds=3, front="latency_ms")
 
 
-class Balance(HTMLParser):
-    """What is open, and what refers to something."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.references = [], []
-
-    def handle_starttag(self, name, attributes):
-        assert name not in EMPTY_ELEMENTS, f"{name} must close itself"
-        self.open.append(name)
-        self.look(name, attributes)
-
-    def handle_startendtag(self, name, attributes):
-        self.look(name, attributes)
-
-    def handle_endtag(self, name):
-        assert self.open.pop() == name
-
-    def look(self, name, attributes):
-        loads = {"script", "link", "img", "iframe", "object", "embed", "image", "use"}
-        refers = {"src", "href", "xlink:href", "data", "srcset", "style"}
-        self.references += [name] * (name in loads)
-        self.references += [key for key, _ in attributes if key in refers or key[:2] == "on"]
-
-
-def document(page):
-    return ElementTree.fromstring(page.partition("\n")[2])
-
-
 def text_of(path):
     with open(path, encoding="utf-8", newline="") as stream:
         return stream.read()
 
 
 def words_of(page):
-    return " ".join("".join(document(page).itertext()).split())
+    return words_in(document(page))
 
 
 def rows_of(page, title):
     """The cells of the first table of a section, as text."""
-    for section in document(page).iter("section"):
-        if section.find("h2").text == title:
-            body = section.find(".//tbody")
-            return [[" ".join("".join(c.itertext()).split()) for c in row] for row in body]
-    raise AssertionError(f"no section '{title}'")
+    return tables_of(page, title)[0]
 
 
 def test_the_page_refers_to_nothing_outside_itself():
-    page = report_html(full())
-    reader = Balance()
-    reader.feed(page)
-    assert reader.open == []
-    assert reader.references == []
-    assert not re.search(r"https?:|//|url\(|@import|@font-face|javascript:", page)
+    assert_stands_alone(report_html(full()), EMPTY_ELEMENTS)
 
 
 def test_the_page_is_xml_and_every_picture_has_a_title():
