@@ -252,7 +252,7 @@ class Rerun:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_bytes() != data:
             jsonio.write_bytes_atomic(str(path), data)
-        rows = [self._work.done(each) for each in (*self._work.uses(stage), stage)]
+        rows = [self._work.done(each) for each in self._stages if each.name in self._outcomes]
         file = self._results / RERUN
         before = jsonio.read_record(str(file), SCHEMA, Report).rows if file.exists() else []
         order = [each.name for each in self._stages]

@@ -21,6 +21,7 @@ pathlib.Path(sys.argv[1]).open("a").write("ran\\n")
 pathlib.Path(sys.argv[-1]).write_text(sys.argv[2])
 print("almost done")
 """
+COPY = "import shutil, sys\nshutil.copy(sys.argv[1], sys.argv[2])\n"
 
 
 @pytest.fixture
@@ -144,6 +145,7 @@ def test_a_report_without_its_conditions_is_none(bench, gone, capsys):
 
 def test_what_a_stage_opens_is_made_first_and_once(bench):
     bench.add("input", bench.script(), str(bench.folder / "input.runs"), "text", "{out}", folder="")
+    bench.add("same", bench.script(COPY, "copy.py"), "{input}", "{out}", folder="")
     copy = (
         "import sys, json\n"
         "print(open(sys.argv[1]).read())\n"
@@ -151,10 +153,11 @@ def test_what_a_stage_opens_is_made_first_and_once(bench):
         " open(sys.argv[2], 'w'))\n"
     )
     for name in ("one", "two"):
-        bench.add(name, bench.script(copy, "copy.py"), "{input}", "{out}")
+        bench.add(name, bench.script(copy, "other.py"), "{same}", "{out}")
     assert bench.run() == 0
     assert bench.result("two")["read"] == "text"
     assert bench.runs("input") == 1
+    assert list(bench.rows()) == ["input", "same", "one", "two"]
     assert bench.rows()["input"]["result"] == ""
 
 
