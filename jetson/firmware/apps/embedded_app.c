@@ -36,6 +36,7 @@ static double now_ms(void) {
     return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
 }
 
+/* As in examples/stream_text.c: each of these programs is one file, to be copied whole. */
 static int read_table(const char *path) {
     FILE *file = fopen(path, "rb");
     size_t size = file ? fread(table, 1, sizeof table, file) : 0;

@@ -32,7 +32,6 @@ class Replay:
         self._may_capture = cuda.can_capture
         self._key: Hashable = None
         self._graph: Optional[Any] = None
-        self.n_captures = 0
         self.n_launches = 0
 
     def run(self, key: Hashable) -> None:
@@ -71,5 +70,4 @@ class Replay:
             self._may_capture = False
             self._on_note("CUDA graphs are off: {}".format(error.message))
             return None
-        self.n_captures += 1
         return graph

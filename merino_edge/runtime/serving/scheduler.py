@@ -12,12 +12,13 @@ import collections
 import threading
 import time
 import traceback
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
-from merino_edge.errors import BusyError, MerinoError, SessionError
+from merino_edge.errors import BusyError, MerinoError
 from merino_edge.runtime.serving.fair_queue import FairQueue
 from merino_edge.runtime.serving.job import Clock, End, Piece, Request, Ticket, Usage
 from merino_edge.runtime.serving.power import PowerMeter
+from merino_edge.runtime.serving.prompt_ids import prompt_ids
 from merino_edge.runtime.serving.running import Running
 from merino_edge.runtime.session import GenerationSession
 
@@ -110,7 +111,7 @@ class Scheduler:
         """
         with self._changed:
             self._check_room(request)  # before the work of encoding
-        ids = self._checked_ids(request)
+        ids = prompt_ids(self.sessions[0], request, self.limits.prompt_tokens)
         ticket = Ticket(self._cut(request), ids, self._cancel, self._clock)
         with self._changed:
             self._check_room(request)
@@ -154,41 +155,6 @@ class Scheduler:
         if most is None or config.max_new_tokens <= most:
             return request
         return request._replace(config=config._replace(max_new_tokens=most))
-
-    def _checked_ids(self, request: Request) -> List[int]:
-        """The prompt as ids that fit: what a session would refuse is refused before it waits."""
-        session, prompt = self.sessions[0], request.prompt
-        if isinstance(prompt, str):
-            ids = session.encode_prompt(prompt)
-        elif prompt and isinstance(prompt[0], dict):
-            messages: List[Dict[str, str]] = list(prompt)  # type: ignore[arg-type]
-            ids = session.encode_prompt(session.chat_prompt(messages))
-        else:
-            ids = [int(token_id) for token_id in prompt]  # type: ignore[arg-type]
-        if request.config.stop and session.tokenizer is None:
-            session.encode_prompt("")  # says what is missing
-        self._check_ids(ids)
-        return ids
-
-    def _check_ids(self, ids: List[int]) -> None:
-        session = self.sessions[0]
-        most = min(self.limits.prompt_tokens or session.context_len, session.context_len)
-        if not ids:
-            raise SessionError("the prompt is empty.", hint="give at least one token.")
-        if len(ids) > most:
-            raise SessionError(
-                "the prompt has {} tokens, the limit is {}.".format(len(ids), most),
-                note="the context holds {} tokens.".format(session.context_len),
-                hint="shorten the prompt.",
-            )
-        outside = [i for i in ids if not 0 <= i < session.backend.vocab_size]
-        if outside:
-            raise SessionError(
-                "token {} is outside the vocabulary of {}.".format(
-                    outside[0], session.backend.vocab_size
-                ),
-                hint="use the tokenizer of this bundle.",
-            )
 
     def _cancel(self, ticket: Ticket) -> None:
         """One that runs is seen at its next turn; one that waits leaves now."""

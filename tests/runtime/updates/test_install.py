@@ -25,12 +25,6 @@ from merino_edge.runtime.updates.store import Store
 from merino_edge.runtime.updates.switch import activate, confirm, rollback
 
 
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("archives")
-    return {v: packed(folder / (v + ".mebundle"), v) for v in ("1", "2", "3")}
-
-
 @pytest.fixture
 def store(tmp_path, archives):
     """Version 2 is active and good, in slot a."""

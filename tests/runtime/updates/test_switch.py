@@ -4,18 +4,12 @@ import os
 import sys
 
 import pytest
-from update_store import changed_bundle, good_store, packed, passes, put, wrong_golden
+from update_store import changed_bundle, good_store, passes, put, wrong_golden
 
 from merino_edge.errors import FormatError, MerinoError, ParityError, UnsupportedError, UsageError
 from merino_edge.runtime.updates import durable, selftest, state, switch
 from merino_edge.runtime.updates.selftest import run_self_test
 from merino_edge.runtime.updates.store import SYSTEM_FOLDER, Store, default_folder
-
-
-@pytest.fixture(scope="module")
-def archives(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("archives")
-    return {v: packed(folder / (v + ".mebundle"), v) for v in ("1", "2", "3")}
 
 
 @pytest.fixture

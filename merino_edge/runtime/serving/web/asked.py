@@ -10,7 +10,7 @@ temperature 0 takes the likeliest token.
 
 import json
 import os
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from merino_edge.errors import SpecError
 from merino_edge.formats.manifest import GenerationDefaults
@@ -19,7 +19,6 @@ from merino_edge.runtime.serving.job import Messages
 from merino_edge.runtime.serving.web.problem import Problem, refused_fields, wrong
 
 DEFAULT_MAX_TOKENS = 16  # of a completion, as OpenAI's; a conversation goes on to its end
-LONGEST_NUMBER = 32  # digits; Python's own limit is in the thousands, and slow before it
 LEAST_TEMPERATURE = 1e-4  # below it the likeliest token is certain, and exp() would overflow
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 1000
 
@@ -85,24 +84,6 @@ class Asked(NamedTuple):
     with_usage: bool
     with_ids: bool
     user: str
-
-
-def json_of(body: bytes) -> Dict[str, Any]:
-    """The object that a body holds.
-
-    Raises:
-        Problem: 400: not UTF-8, not JSON, no object, or with numbers that are none.
-    """
-    try:
-        document = json.loads(
-            body.decode("utf-8"), parse_int=_whole, parse_float=_real, parse_constant=_no_constant
-        )
-        json.dumps(document, ensure_ascii=False).encode("utf-8")  # finds half a surrogate pair
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "the body is not JSON: {}.".format(error), "invalid_json")
-    if not isinstance(document, dict):
-        raise Problem(400, "the body must be a JSON object.", "invalid_json")
-    return {name: value for name, value in document.items() if value is not None}
 
 
 def completion_of(fields: Dict[str, Any], defaults: GenerationDefaults) -> Asked:
@@ -266,20 +247,3 @@ def _text(fields: Dict[str, Any], name: str) -> str:
 
 def _any_seed() -> int:
     return int.from_bytes(os.urandom(4), "big")
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
-        raise ValueError("a number has {} digits".format(len(digits)))
-    return int(digits)
-
-
-def _real(digits: str) -> float:
-    value = float(digits[:400])
-    if value in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return value
-
-
-def _no_constant(name: str) -> Optional[float]:
-    raise ValueError("{} is not JSON".format(name))

@@ -14,7 +14,8 @@ from merino_edge.runtime.serving.metrics import CONTENT_TYPE
 from merino_edge.runtime.serving.scheduler import Scheduler
 from merino_edge.runtime.serving.web import access, page
 from merino_edge.runtime.serving.web.answering import reply_to
-from merino_edge.runtime.serving.web.asked import Asked, chat_of, completion_of, json_of
+from merino_edge.runtime.serving.web.asked import Asked, chat_of, completion_of
+from merino_edge.runtime.serving.web.json_body import json_of
 from merino_edge.runtime.serving.web.limits import WebLimits
 from merino_edge.runtime.serving.web.problem import Problem, problem_of
 from merino_edge.runtime.serving.web.reply import Call, Reply

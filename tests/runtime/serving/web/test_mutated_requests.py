@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from serving_stand import asked, connect, post_bytes, stand
 
 from merino_edge.formats.manifest import GenerationDefaults
-from merino_edge.runtime.serving.web.asked import chat_of, completion_of, json_of
+from merino_edge.runtime.serving.web.asked import chat_of, completion_of
+from merino_edge.runtime.serving.web.json_body import json_of
 from merino_edge.runtime.serving.web.limits import WebLimits
 from merino_edge.runtime.serving.web.problem import Problem
 
