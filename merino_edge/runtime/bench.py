@@ -18,7 +18,7 @@ from merino_edge import __version__
 from merino_edge.errors import SessionError
 from merino_edge.formats.bench_report import BenchCase, BenchReport
 from merino_edge.formats.bundle import Bundle
-from merino_edge.formats.measurement import Conditions, summarize
+from merino_edge.formats.measurement import Conditions, Summary, summarize
 from merino_edge.runtime import roofline
 from merino_edge.runtime.conditions import conditions_between, snapshot
 from merino_edge.runtime.device_info import device_info
@@ -34,6 +34,20 @@ class _Samples(NamedTuple):
 
     total_ns: List[int]
     step_ns: List[int]
+
+
+class _Speed(NamedTuple):
+    """The fields of a report that say how fast it was."""
+
+    avg_ns: int
+    stddev_ns: Optional[int]
+    avg_ts: float
+    stddev_ts: Optional[float]
+    ci95_ts: Optional[float]
+    samples_ns: List[int]
+    samples_ts: List[float]
+    ttft_ms: Optional[Summary]
+    itl_ms: Optional[Summary]
 
 
 class _Power(NamedTuple):
@@ -98,12 +112,9 @@ def _measure(
     conditions = conditions_between(
         before, snapshot(telemetry.root), device.n_cores, telemetry.root
     )
-    conditions = _with_telemetry(conditions, watch, telemetry)
-    per_s = [case.n_tokens / (1e-9 * ns) for ns in samples.total_ns]
-    total, speed = summarize(samples.total_ns, "ns"), summarize(per_s, "tok/s")
-    steps_ms = summarize([ns / 1e6 for ns in samples.step_ns], "ms")
-    manifest = bundle.manifest
-    power = _power(watch.mean_w(case.label), total.mean / case.n_tokens, telemetry)
+    manifest, speed = bundle.manifest, _speed(case, samples)
+    ns_per_token = summarize(samples.total_ns, "ns").mean / case.n_tokens
+    power = _power(watch.mean_w(case.label), ns_per_token, telemetry)
     return BenchReport(
         merino_edge_version=__version__,
         bundle=manifest.name,
@@ -113,13 +124,26 @@ def _measure(
         precision=manifest.precision,
         model_size=roofline.weights_bytes(bundle, session.backend.name),
         model_n_params=manifest.n_params,
-        n_prompt=case.n_prompt,
-        n_gen=case.n_gen,
-        n_depth=case.n_depth,
-        repetitions=case.repetitions,
-        warmup=case.warmup,
         seed=seed,
         test_time=begun,
+        kv_cache_bytes=session.backend.kv_cache_bytes,
+        peak_rss_bytes=peak_rss_bytes(),
+        roofline=None,
+        roofline_fraction=None,
+        provenance="measured",
+        device=device,
+        conditions=_with_telemetry(conditions, watch, telemetry),
+        **case._asdict(),
+        **speed._asdict(),
+        **power._asdict(),
+    )
+
+
+def _speed(case: BenchCase, samples: _Samples) -> _Speed:
+    per_s = [case.n_tokens / (1e-9 * ns) for ns in samples.total_ns]
+    total, speed = summarize(samples.total_ns, "ns"), summarize(per_s, "tok/s")
+    steps_ms = summarize([ns / 1e6 for ns in samples.step_ns], "ms")
+    return _Speed(
         avg_ns=round(total.mean),
         stddev_ns=None if total.std is None else round(total.std),
         avg_ts=speed.mean,
@@ -129,14 +153,6 @@ def _measure(
         samples_ts=per_s,
         ttft_ms=steps_ms if case.n_prompt else None,
         itl_ms=steps_ms if case.n_gen else None,
-        kv_cache_bytes=session.backend.kv_cache_bytes,
-        peak_rss_bytes=peak_rss_bytes(),
-        roofline=None,
-        roofline_fraction=None,
-        provenance="measured",
-        device=device,
-        conditions=conditions,
-        **power._asdict(),
     )
 
 

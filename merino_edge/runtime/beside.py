@@ -17,7 +17,8 @@ import numpy as np
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.latency_table import DECODE, LatencyRow, Workload
 from merino_edge.formats.measurement import t95
-from merino_edge.runtime.profiler import Anchor, OpenSession, time_length
+from merino_edge.runtime.anchor import Anchor, time_length
+from merino_edge.runtime.profiler import OpenSession
 from merino_edge.runtime.session import GenerationSession
 
 N_OPENINGS, N_LOOKS = 7, 5  # of a finalist, and at each of them
