@@ -58,48 +58,34 @@ def _seeds(config: Any) -> str:
 
 
 def _costs(result: Any) -> str:
-    cost, budget, context = result.best.cost, result.budget, result.at.context_len
-    basis = " (predicted: {})".format(cost.latency_basis or "not possible, facts are missing")
-    rows = [
+    cost, budget, at = result.best.cost, result.budget, result.at
+    rows = _size_rows(cost, budget, at) + _time_rows(cost, budget)
+    return table(("at context {}".format(at.context_len), "cost", "limit", "used"), rows)
+
+
+def _size_rows(cost: Any, budget: Any, at: Any) -> List[Sequence[str]]:
+    """What follows from the shapes alone."""
+    prompt, token = "FLOPs of a {}-token prompt".format(at.prompt_len), "FLOPs per generated token"
+    flops, most_flops = cost.decode_flops_per_token, budget.max_decode_flops_per_token
+    memory = "memory (weights, cache, activations)"
+    return [
         _row("parameters (stored)", cost.n_params, budget.max_params, human_count),
-        _row(
-            "FLOPs of a {}-token prompt".format(result.at.prompt_len),
-            cost.prefill_flops,
-            budget.max_flops,
-            human_count,
-        ),
-        _row(
-            "FLOPs per generated token",
-            cost.decode_flops_per_token,
-            budget.max_decode_flops_per_token,
-            human_count,
-        ),
-        _row(
-            "memory (weights, cache, activations)",
-            cost.peak_memory_bytes,
-            budget.max_memory_bytes,
-            human_bytes,
-        ),
-        _time_row(
-            "latency per token" + basis,
-            cost.latency_ms,
-            cost.latency_high_ms,
-            budget.max_latency_ms,
-        ),
-        _time_row(
-            "latency of the prompt" + basis,
-            cost.prefill_ms,
-            cost.prefill_high_ms,
-            budget.max_prefill_ms,
-        ),
-        _row(
-            "energy per token (predicted: power limit x latency)",
-            cost.energy_mj_per_token,
-            budget.max_energy_mj,
-            "{:.1f} mJ".format,
-        ),
+        _row(prompt, cost.prefill_flops, budget.max_flops, human_count),
+        _row(token, flops, most_flops, human_count),
+        _row(memory, cost.peak_memory_bytes, budget.max_memory_bytes, human_bytes),
     ]
-    return table(("at context {}".format(context), "cost", "limit", "used"), rows)
+
+
+def _time_rows(cost: Any, budget: Any) -> List[Sequence[str]]:
+    """What is predicted, and on which basis."""
+    basis = " (predicted: {})".format(cost.latency_basis or "not possible, facts are missing")
+    token, prompt = "latency per token" + basis, "latency of the prompt" + basis
+    energy, show = "energy per token (predicted: power limit x latency)", "{:.1f} mJ".format
+    return [
+        _time_row(token, cost.latency_ms, cost.latency_high_ms, budget.max_latency_ms),
+        _time_row(prompt, cost.prefill_ms, cost.prefill_high_ms, budget.max_prefill_ms),
+        _row(energy, cost.energy_mj_per_token, budget.max_energy_mj, show),
+    ]
 
 
 def _token(at: Any) -> str:

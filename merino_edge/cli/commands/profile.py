@@ -38,6 +38,17 @@ from merino_edge.formats.latency_table import LatencyTable, merge, read_table, w
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    _add_decoders(parser)
+    _add_measuring(parser)
+    _add_tables(parser)
+    options.add_board(parser.add_argument_group("on a board"), "time them", "measurement")
+    options.add_seed(parser)
+    options.add_force(parser)
+    options.add_json(parser)
+    options.add_quiet(parser)
+
+
+def _add_decoders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("probes", nargs="?", help="a folder of built probes, to time them here")
     parser.add_argument("--target", default="host", help="what the bundles are built for (host)")
     parser.add_argument(
@@ -57,6 +68,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of the weights (the target's)",
     )
     options.add_backend(parser)
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit", type=options.positive_int, default=40, metavar="N", help="decoders to fit to (40)"
     )
@@ -75,16 +89,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="begin no round after that (20)",
     )
     parser.add_argument("--build-only", action="store_true", help="build the probes and stop")
+
+
+def _add_tables(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--merge", nargs="+", metavar="TABLE", help="put tables together")
     parser.add_argument("--unlike", action="store_true", help="merge unlike tables too")
     parser.add_argument("--show", metavar="TABLE", help="print what a table is worth, and stop")
     parser.add_argument("-o", "--output", default="table.json", help="the table (table.json)")
     parser.add_argument("--report", metavar="FILE", help="HTML page of the table, to look at")
-    options.add_board(parser.add_argument_group("on a board"), "time them", "measurement")
-    options.add_seed(parser)
-    options.add_force(parser)
-    options.add_json(parser)
-    options.add_quiet(parser)
 
 
 def run(args: argparse.Namespace) -> int:
