@@ -14,7 +14,7 @@ from typing import Dict, Iterator, Optional
 
 from merino_edge.errors import ChecksumError, FormatError, UsageError
 from merino_edge.formats import jsonio
-from merino_edge.formats.manifest import SCHEMA, BundleManifest, FileEntry
+from merino_edge.formats.manifest import SCHEMA, BundleManifest, FileEntry, KVCacheSpec
 
 MANIFEST = "manifest.json"
 _CHUNK_BYTES = 1 << 20
@@ -36,7 +36,8 @@ class Bundle:
     def open(cls, path: str) -> "Bundle":
         """Read and check the manifest; how long that takes does not depend on the weights.
 
-        Checked here: the manifest's schema and fields; that every file it names lies in the folder,
+        Checked here: the manifest's schema and fields; that a cache can have the numbers that it
+        gives; that every file it names lies in the folder,
         is there, is no link, and has the size that the manifest says. Not read here: what is in
         those files. Whoever opens one checks its head, as the native decoder does (version, shape
         and place of every tensor); a flipped bit among the weights is found by
@@ -54,6 +55,7 @@ class Bundle:
                 hint="make one with: merino-edge build --target host CHECKPOINT -o bundle/",
             )
         manifest = jsonio.read_record(manifest_path, SCHEMA, BundleManifest)
+        _check_cache(manifest.kv_cache, manifest_path)
         for name, entry in manifest.files.items():
             _check_name(name, manifest_path)
             _check_size(os.path.join(path, name), entry)
@@ -190,6 +192,23 @@ def _check_name(name: str, manifest_path: str) -> None:
     parts = name.split("/")
     if name != os.path.normpath(name) or os.path.isabs(name) or ".." in parts or "\\" in name:
         raise FormatError("the path {!r} leaves the bundle.".format(name), manifest_path, "files")
+
+
+def _check_cache(spec: KVCacheSpec, manifest_path: str) -> None:
+    """Whoever allocates a cache trusts its numbers."""
+    counts = [spec.context_len] + list(spec.buckets)
+    for layer in spec.layers:
+        counts += layer if len(layer) == 2 else [0]
+    if not spec.layers or min(counts) < 1 or max(counts) >= 2**31:
+        raise FormatError(
+            "layers are pairs of numbers, and these, context_len and buckets from 1 to 2^31 - 1.",
+            manifest_path,
+            "kv_cache",
+        )
+    if spec.dtype not in ("float32", "float16"):
+        raise FormatError("is '{}'.".format(spec.dtype), manifest_path, "kv_cache.dtype")
+    if spec.buckets and spec.buckets[-1] != spec.context_len:
+        raise FormatError("the last must be context_len.", manifest_path, "kv_cache.buckets")
 
 
 def _check_size(path: str, entry: FileEntry) -> None:

@@ -8,7 +8,13 @@ when it is chosen, so opening a bundle loads no library that it does not use.
 import time
 from typing import Callable, List, Optional
 
-from merino_edge.errors import CudaError, FormatError, MissingDependencyError, UsageError
+from merino_edge.errors import (
+    CudaError,
+    DeviceMemoryError,
+    FormatError,
+    MissingDependencyError,
+    UsageError,
+)
 from merino_edge.formats.bundle import Bundle, optional_file
 from merino_edge.runtime.backend import Backend
 from merino_edge.runtime.session import GenerationSession
@@ -38,14 +44,17 @@ def load(
         FormatError: Not a bundle, or its tokenizer and weights do not belong together.
         MissingDependencyError: The backend that was asked for is not installed.
         EngineError: The engine that was built does not fit this machine any more.
+        DeviceMemoryError: It does not fit.
         UsageError: There is no such backend.
     """
     bundle = Bundle.open(path)
     note = on_note or _silent
     tokenizer = _open_tokenizer(bundle, note)
-    return GenerationSession(
-        _open_backend(bundle, backend, threads, note), tokenizer, bundle.manifest
-    )
+    try:
+        opened = _open_backend(bundle, backend, threads, note)
+    except MemoryError:
+        raise _no_memory(bundle)
+    return GenerationSession(opened, tokenizer, bundle.manifest)
 
 
 def _open_backend(bundle: Bundle, name: str, threads: Optional[int], note: Note) -> Backend:
@@ -137,6 +146,18 @@ def _open_tokenizer(bundle: Bundle, note: Note) -> Optional[Tokenizer]:
             hint="tokenizer and weights are of two models; build the bundle again.",
         )
     return tokenizer
+
+
+def _no_memory(bundle: Bundle) -> DeviceMemoryError:
+    from merino_edge.runtime.device_info import meminfo_bytes
+
+    needed_bytes = bundle.size_bytes + bundle.manifest.session_cache.total_bytes
+    return DeviceMemoryError(
+        "'{}' does not fit: its files and its cache take more than there is.".format(bundle.path),
+        needed_bytes,
+        meminfo_bytes("/").get("MemAvailable", 0),
+        hint="build the bundle with a shorter --context.",
+    )
 
 
 def _every(seconds: float, note: Note) -> Note:

@@ -81,6 +81,11 @@ def test_the_harness_gives_the_same_figure(home, capsys):
         (["bundle", "--tasks", "ptb", "--backend", "torch"], 2, "by its backend, not by torch"),
         (["checkpoint", "--tasks", "ptb", "--context", "999"], 2, "the model reads 128 tokens"),
         (["data", "--tasks", "ptb"], 8, "neither a checkpoint nor a bundle"),
+        (["nosuch", "--tasks", "ptb"], 8, "neither a checkpoint nor a bundle"),
+        (["bundle", "--tasks", "ptb", "--backend", "native"], 3, "no file for the native decoder"),
+        (["checkpoint", "--tasks", "ptb", "--limit", "0"], 2, "not a whole number above zero"),
+        (["checkpoint", "--tasks", "ptb", "--stride", "999"], 2, "longer than the context"),
+        (["checkpoint", "--tasks", "colours", "--fewshot", "8"], 2, "has 8 examples"),
         (["checkpoint", "--tasks", "ptb", "-o", "no/out.json"], 2, "does not exist"),
     ],
 )
@@ -89,3 +94,28 @@ def test_what_was_asked_wrongly_is_one_error(home, capsys, words, code, told):
     err = capsys.readouterr().err
     assert told in err
     assert err.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "data", "told"),
+    [
+        ("bundle", "manifest.json", b"{", "not JSON"),
+        ("bundle", "tokenizer.json", None, "it is missing"),
+        ("checkpoint", "checkpoint.json", b"{", "not JSON"),
+        ("checkpoint", "model.safetensors", None, "does not exist"),
+        ("checkpoint", "model.safetensors", b"The sheep", "not a safetensors file"),
+        ("checkpoint", "tokenizer.json", b"{}", "not a tokenizer.json"),
+    ],
+)
+def test_a_damaged_or_missing_file_is_one_error_with_its_name(
+    home, capsys, folder, name, data, told
+):
+    if data is None:
+        (home / folder / name).unlink()
+    else:
+        (home / folder / name).write_bytes(data)
+    assert run(folder, "--tasks", "ptb") == 8
+    err = capsys.readouterr().err
+    assert err.count("error: ") == 1
+    assert name in err
+    assert told in err

@@ -140,6 +140,7 @@ def load_task(task: TaskFile, data: str, manager: Any, n_fewshot: int | None = N
 
     Raises:
         FormatError: The harness cannot make it; its words are in the note.
+        UsageError: It has fewer examples than ``n_fewshot``.
     """
     files = {
         s: [os.path.abspath(os.path.join(data, f)) for f in fs] for s, fs in task.files.items()
@@ -156,8 +157,21 @@ def load_task(task: TaskFile, data: str, manager: Any, n_fewshot: int | None = N
             note=f"{type(error).__name__}: {str(error).strip().splitlines()[-1:]}",
         ) from error
     if n_fewshot is not None:
+        _check_fewshot(made, n_fewshot)
         made.set_config(key="num_fewshot", value=n_fewshot)
     elif made.get_config("num_fewshot") is None:
         made.set_config(key="num_fewshot", value=0)
     made.set_fewshot_seed(seed=FEWSHOT_SEED)
     return made
+
+
+def _check_fewshot(made: Any, n_fewshot: int) -> None:
+    """Where examples are drawn from the questions, each question is left out of its own."""
+    n_examples = len(list(made.fewshot_docs() or ())) if n_fewshot else 0
+    is_one_asked = made.fewshot_cfg.split == made.config.test_split
+    if n_fewshot and n_fewshot > n_examples - is_one_asked:
+        raise UsageError(
+            f"--fewshot {n_fewshot}: the task '{made.config.task}' has {n_examples} examples"
+            + ", one of which is the question." * is_one_asked
+            + "." * (not is_one_asked)
+        )

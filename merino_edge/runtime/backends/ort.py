@@ -19,6 +19,7 @@ weights in the bundle, which ONNX Runtime could write and map, would belong to o
 kind of processor; and opening is quick as it is (0.15 s for that MeRino).
 """
 
+import os
 from typing import Any, List, Optional, Sequence
 
 import numpy as np
@@ -40,7 +41,8 @@ class OrtBackend(Backend):
 
     Args:
         bundle: An opened bundle.
-        threads: CPU threads; None for ONNX Runtime's choice (one a core).
+        threads: CPU threads; None for ONNX Runtime's choice (one a core). More than the machine
+            has count as all: it would start each of them, thousands if asked, and never get on.
         prepack: Let ONNX Runtime 1.32 repack dense weights: faster, for more memory.
 
     Raises:
@@ -55,6 +57,7 @@ class OrtBackend(Backend):
         if bundle.manifest.precision in WHOLE:
             _require_whole_numbers(ort.__version__, bundle.manifest.precision)
             prepack = True
+        threads = min(threads, os.cpu_count() or 1) if threads else None
         spec, architecture = bundle.manifest.kv_cache, bundle.manifest.architecture
         self._session = _open_session(ort, bundle.file("onnx"), threads, prepack)
         self._cache = KVCache(spec, allocate_host)
