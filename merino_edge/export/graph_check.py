@@ -77,20 +77,9 @@ def _check_weights(bundle: Bundle, model: onnx.ModelProto) -> int:
     weights_path = bundle.file("weights")
     entries = read_index(weights_path)
     _check_stored(bundle, entries, weights_path)
-    external = {
-        tensor.name: {item.key: item.value for item in tensor.external_data}
-        for tensor in model.graph.initializer
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-    }
-    expected = {
-        name: {
-            "location": os.path.basename(weights_path),
-            "offset": str(entry.offset),
-            "length": str(entry.n_bytes),
-        }
-        for name, entry in entries.items()
-        if name != "embed.weight" or _reads_table(bundle)
-    }
+    if not _reads_table(bundle):
+        entries.pop("embed.weight", None)
+    external, expected = _external(model), _places(entries, os.path.basename(weights_path))
     named = {name.removesuffix(RESHAPED) for name in external}
     for name in sorted(set(external) | (set(expected) - named)):
         if external.get(name) != expected.get(name.removesuffix(RESHAPED)):
@@ -101,6 +90,23 @@ def _check_weights(bundle: Bundle, model: onnx.ModelProto) -> int:
                 name,
             )
     return len(expected)
+
+
+def _external(model: onnx.ModelProto) -> dict[str, dict[str, str]]:
+    """Where the graph says that its weights lie."""
+    return {
+        tensor.name: {item.key: item.value for item in tensor.external_data}
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+    }
+
+
+def _places(entries: dict[str, TensorEntry], location: str) -> dict[str, dict[str, str]]:
+    """Where they lie, in a graph's words."""
+    return {
+        name: {"location": location, "offset": str(entry.offset), "length": str(entry.n_bytes)}
+        for name, entry in entries.items()
+    }
 
 
 def _check_stored(bundle: Bundle, entries: dict[str, TensorEntry], path: str) -> None:

@@ -69,19 +69,6 @@ class Quantised:
     bits: int
 
 
-@dataclass(frozen=True)
-class QuantisationError:
-    """How far a quantised matrix is from the original.
-
-    Attributes:
-        relative_rms: Root mean square of the difference over that of the original.
-        max_abs: Largest difference.
-    """
-
-    relative_rms: float
-    max_abs: float
-
-
 def quantise(matrix: np.ndarray, bits: int) -> Quantised:
     """Round a float matrix [n_out, n_in] to 8 or 4 bits a value.
 
@@ -103,14 +90,6 @@ def dequantise(quantised: Quantised) -> np.ndarray:
     """The matrix float32 [n_out, n_in] that the whole numbers stand for."""
     values = _values(quantised)
     return np.ascontiguousarray(values.reshape(len(values), -1)[:, : quantised.n_in])
-
-
-def quantisation_error(matrix: np.ndarray, quantised: Quantised) -> QuantisationError:
-    """Compare a matrix with its quantised form."""
-    difference = dequantise(quantised).astype(np.float64) - matrix
-    size = float(np.sqrt(np.mean(np.square(matrix, dtype=np.float64))))
-    rms = float(np.sqrt(np.mean(difference**2)))
-    return QuantisationError(rms / size if size else rms, float(np.abs(difference).max()))
 
 
 def _blocks(matrix: np.ndarray) -> np.ndarray:

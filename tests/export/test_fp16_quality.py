@@ -36,9 +36,9 @@ def hold_the_claims(report):
 @pytest.mark.data
 def test_half_precision_keeps_perplexity_and_eighteen_of_twenty_prompts(tmp_path, shared_data):
     pytest.importorskip("gguf")
-    from merino_edge.model.importers.gguf import import_gguf
+    from merino_edge.model.importers.models import import_model
 
-    checkpoint = import_gguf(smollm2_path(), str(tmp_path / "checkpoint")).checkpoint
+    checkpoint = import_model(smollm2_path(), str(tmp_path / "checkpoint")).checkpoint
     source = Source.from_checkpoint(checkpoint)
     for target in ("host", "nano"):
         build_bundle(source, target, 512, str(tmp_path / target))

@@ -137,9 +137,9 @@ def test_a_precision_that_a_target_does_not_take_is_refused(target, precision):
 @pytest.mark.slow
 def test_smollm2_in_eight_bits_knows_the_capital_of_france(tmp_path):
     pytest.importorskip("gguf")
-    from merino_edge.model.importers.gguf import import_gguf
+    from merino_edge.model.importers.models import import_model
 
-    report = import_gguf(smollm2_path(), str(tmp_path / "checkpoint"))
+    report = import_model(smollm2_path(), str(tmp_path / "checkpoint"))
     source = Source.from_checkpoint(report.checkpoint)
     recipe = RECIPES["nano-cpu"]
     bundle, parity = build_bundle(source, "nano-cpu", 64, str(tmp_path / "b"), recipe=recipe)

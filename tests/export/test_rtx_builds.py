@@ -105,9 +105,9 @@ def test_smollm2_parses_and_builds_in_half_precision(tmp_path):
     pytest.importorskip("gguf")
     from real_model import smollm2_path
 
-    from merino_edge.model.importers.gguf import import_gguf
+    from merino_edge.model.importers.models import import_model
 
-    checkpoint = import_gguf(smollm2_path(), str(tmp_path / "checkpoint")).checkpoint
+    checkpoint = import_model(smollm2_path(), str(tmp_path / "checkpoint")).checkpoint
     bundle = bundle_of(Source.from_checkpoint(checkpoint), tmp_path / "bundle")
     beats = []
     report = proof_build(bundle, beats.append)

@@ -15,7 +15,7 @@ from repository import ROOT
 pytest.importorskip("gguf")
 
 from merino_edge.export.bundler import Source, build_bundle
-from merino_edge.model.importers.gguf import import_gguf
+from merino_edge.model.importers.models import import_model
 from merino_edge.runtime import GenerationConfig, load
 from merino_edge.runtime.verify import reference_logits
 
@@ -30,7 +30,7 @@ PROMPTS = (ROOT / "benchmarks/tensorrt/prompts.txt").read_text("utf-8").splitlin
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smollm2")
-    report = import_gguf(smollm2_path(), str(folder / "checkpoint"))
+    report = import_model(smollm2_path(), str(folder / "checkpoint"))
     source = Source.from_checkpoint(report.checkpoint)
     return build_bundle(source, "host", 512, str(folder / "bundle"))[0]
 

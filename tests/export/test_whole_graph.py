@@ -359,9 +359,9 @@ def test_a_block_is_repacked_once_and_not_for_each_of_its_layers(tmp_path):
 @pytest.mark.usefixtures("native_library")
 def test_smollm2_in_four_bits_is_the_same_model_on_both_backends(tmp_path):
     pytest.importorskip("gguf")
-    from merino_edge.model.importers.gguf import import_gguf
+    from merino_edge.model.importers.models import import_model
 
-    report = import_gguf(smollm2_path(), str(tmp_path / "checkpoint"))
+    report = import_model(smollm2_path(), str(tmp_path / "checkpoint"))
     source, recipe = (
         Source.from_checkpoint(report.checkpoint),
         in_precision(RECIPES["host"], "int4"),

@@ -21,13 +21,13 @@ from merino_edge.errors import (  # noqa: E402
     UsageError,
 )
 from merino_edge.model.checkpoint import load_checkpoint  # noqa: E402
-from merino_edge.model.importers.gguf import import_gguf  # noqa: E402
 from merino_edge.model.importers.gguf_file import open_gguf  # noqa: E402
 from merino_edge.model.importers.gguf_llama import (  # noqa: E402
     architecture_from_gguf,
     check_tensors,
 )
 from merino_edge.model.importers.gguf_tokenizer import tokenizer_from_gguf  # noqa: E402
+from merino_edge.model.importers.models import import_model  # noqa: E402
 
 IDS = [5, 17, 3, 270, 9, 44, 101, 2, 2, 63, 7, 250]
 
@@ -47,7 +47,7 @@ def assert_refused(error, path, folder, *words):
     """The import ends in ``error``, names every word, and leaves nothing behind."""
     before = sorted(os.listdir(folder))
     with pytest.raises(error) as caught:
-        import_gguf(path, str(folder / "out"))
+        import_model(path, str(folder / "out"))
     for word in words:
         assert word in str(caught.value)
     assert sorted(os.listdir(folder)) == before
@@ -57,7 +57,7 @@ def assert_refused(error, path, folder, *words):
 @pytest.mark.parametrize("storage", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
 def test_imported_model_gives_the_logits_of_the_file(tmp_path, storage):
     path = write_gguf(tmp_path, storage=storage)
-    report = import_gguf(path, str(tmp_path / "out"))
+    report = import_model(path, str(tmp_path / "out"))
     # The twin computes in float64; float32 over two layers of width 64 loses a few 1e-6.
     np.testing.assert_allclose(
         logits_of(report.checkpoint), twin_logits(path, IDS), rtol=0, atol=1e-4
@@ -68,13 +68,13 @@ def test_imported_model_gives_the_logits_of_the_file(tmp_path, storage):
 @pytest.mark.torch
 def test_a_head_of_its_own_is_kept(tmp_path):
     path = write_gguf(tmp_path, tiny_weights(tied=False))
-    checkpoint = import_gguf(path, str(tmp_path / "out")).checkpoint
+    checkpoint = import_model(path, str(tmp_path / "out")).checkpoint
     assert not checkpoint.architecture.tie_embeddings
     np.testing.assert_allclose(logits_of(checkpoint), twin_logits(path, IDS), rtol=0, atol=1e-4)
 
 
 def test_the_checkpoint_describes_the_model(tmp_path):
-    report = import_gguf(write_gguf(tmp_path, storage="Q8_0"), str(tmp_path / "out"))
+    report = import_model(write_gguf(tmp_path, storage="Q8_0"), str(tmp_path / "out"))
     info = load_checkpoint(str(tmp_path / "out")).info
     a = info.architecture
     assert (a.n_layers, a.vocab_size, a.max_seq_len) == (2, VOCAB, CONTEXT)
@@ -88,14 +88,14 @@ def test_the_checkpoint_describes_the_model(tmp_path):
 
 
 def test_without_a_template_the_reason_is_given(tmp_path):
-    report = import_gguf(write_gguf(tmp_path, template=None), str(tmp_path / "out"))
+    report = import_model(write_gguf(tmp_path, template=None), str(tmp_path / "out"))
     assert report.chat.format is None
     assert "no chat template" in report.chat.reason
 
 
 def test_progress_names_each_tensor(tmp_path):
     said = []
-    import_gguf(write_gguf(tmp_path), str(tmp_path / "out"), on_progress=said.append)
+    import_model(write_gguf(tmp_path), str(tmp_path / "out"), on_progress=said.append)
     assert any("dequantising 20/20" in text for text in said)
 
 
@@ -103,8 +103,8 @@ def test_import_needs_no_torch(tmp_path):
     path = write_gguf(tmp_path, template=None)
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "from merino_edge.model.importers.gguf import import_gguf\n"
-        f"import_gguf({path!r}, {str(tmp_path / 'out')!r})"
+        "from merino_edge.model.importers.models import import_model\n"
+        f"import_model({path!r}, {str(tmp_path / 'out')!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     load_checkpoint(str(tmp_path / "out"))
@@ -187,7 +187,7 @@ def test_the_same_keys_may_say_that_nothing_is_special(tmp_path):
         "llama__expert_count": 0,
         "llama__vocab_size": VOCAB,
     }
-    import_gguf(write_gguf(tmp_path, **neutral), str(tmp_path / "out"))
+    import_model(write_gguf(tmp_path, **neutral), str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -240,10 +240,10 @@ def test_a_weight_that_is_not_a_number_is_refused(tmp_path):
 
 def test_an_existing_result_is_kept_unless_forced(tmp_path):
     path, out = write_gguf(tmp_path), str(tmp_path / "out")
-    import_gguf(path, out)
+    import_model(path, out)
     with pytest.raises(UsageError, match="exists already"):
-        import_gguf(path, out)
-    import_gguf(write_gguf(tmp_path, tiny_weights(seed=1)), out, force=True)
+        import_model(path, out)
+    import_model(write_gguf(tmp_path, tiny_weights(seed=1)), out, force=True)
     stored = load_checkpoint(out).tensors()["embed.weight"]
     assert np.array_equal(stored, tiny_weights(seed=1)["token_embd.weight"])
 
@@ -256,7 +256,7 @@ def test_an_interrupted_import_leaves_nothing(tmp_path):
     path = write_gguf(tmp_path)
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(KeyboardInterrupt):
-        import_gguf(path, str(tmp_path / "out"), on_progress=stop_while_writing)
+        import_model(path, str(tmp_path / "out"), on_progress=stop_while_writing)
     assert sorted(os.listdir(tmp_path)) == before
 
 

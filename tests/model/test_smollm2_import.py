@@ -21,7 +21,6 @@ pytest.importorskip("gguf")
 from real_model import peak_bytes, smollm2_path
 from tiny_gguf import twin_logits
 
-from merino_edge.model.importers.gguf import import_gguf
 from merino_edge.model.importers.models import import_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
@@ -30,7 +29,7 @@ N_TOKENS, WINDOW = 4096, 512
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    return import_gguf(smollm2_path(), str(tmp_path_factory.mktemp("smollm2") / "checkpoint"))
+    return import_model(smollm2_path(), str(tmp_path_factory.mktemp("smollm2") / "checkpoint"))
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +155,7 @@ def smollm2_as_llama(tensors):
 def test_memory_stays_below_twice_the_model(tmp_path):
     code = (
         "import sys\n"
-        "from merino_edge.model.importers.gguf import import_gguf\n"
-        "import_gguf(sys.argv[1], sys.argv[2])"
+        "from merino_edge.model.importers.models import import_model\n"
+        "import_model(sys.argv[1], sys.argv[2])"
     )
     assert peak_bytes(code, smollm2_path(), str(tmp_path / "out")) < 2 * 4 * 134_515_008

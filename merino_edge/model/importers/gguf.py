@@ -22,8 +22,7 @@ from merino_edge.model.importers.gguf_tokenizer import (
     token_text,
     tokenizer_from_gguf,
 )
-from merino_edge.model.importers.parts import Progress, silent
-from merino_edge.model.importers.walk import ImportReport, import_source
+from merino_edge.model.importers.parts import Progress
 
 
 class GGUFModel:
@@ -89,10 +88,3 @@ class GGUFModel:
             "storage": f"{storage}; dequantised to float32",
         }
         return {key: str(value) for key, value in facts.items() if value}
-
-
-def import_gguf(
-    path: str, output: str, force: bool = False, on_progress: Progress = silent
-) -> ImportReport:
-    """Turn a GGUF file into a checkpoint folder; see ``walk.import_source``."""
-    return import_source(lambda: GGUFModel(path), output, force, on_progress)

@@ -53,13 +53,7 @@ def architecture_from_gguf(file: GGUFFile) -> Architecture:
 
 
 def _architecture(file: GGUFFile, key: str) -> Architecture:
-    n_block = file.get(key + "block_count", int)
-    if n_block > len(file.tensors):
-        raise FormatError(
-            f"{n_block} blocks, but the file has {len(file.tensors)} tensors.",
-            file.path,
-            key + "block_count",
-        )
+    n_blocks = _n_blocks(file, key)
     n_head = file.get(key + "attention.head_count", int)
     block = BlockSpec(
         d_model=file.get(key + "embedding_length", int),
@@ -69,7 +63,7 @@ def _architecture(file: GGUFFile, key: str) -> Architecture:
         depth=1,
     )
     return Architecture(
-        blocks=(block,) * n_block,
+        blocks=(block,) * n_blocks,
         vocab_size=_vocab_size(file, key),
         max_seq_len=file.get(key + "context_length", int),
         norm="rmsnorm",
@@ -82,6 +76,17 @@ def _architecture(file: GGUFFile, key: str) -> Architecture:
         ffn_bias=False,
         tie_embeddings="output.weight" not in file.tensors,
     )
+
+
+def _n_blocks(file: GGUFFile, key: str) -> int:
+    found = file.get(key + "block_count", int)
+    if found > len(file.tensors):
+        raise FormatError(
+            f"{found} blocks, but the file has {len(file.tensors)} tensors.",
+            file.path,
+            key + "block_count",
+        )
+    return found
 
 
 def _vocab_size(file: GGUFFile, key: str) -> int:
