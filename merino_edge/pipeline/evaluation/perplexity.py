@@ -95,15 +95,7 @@ class TextTask:
             "prefix_token_id": model.prefix_token_id,
             **{"n_" + unit: n for unit, n in self._counts.items()},
         }
-        self.how = (
-            f"the file as one text, after token {model.prefix_token_id}; windows of {length} "
-            f"tokens, stride {stride}: "
-            + (
-                "end to end, as loglikelihood_rolling does"
-                if stride == length
-                else f"each token but the first window's has {length - stride} or more before it"
-            )
-        )
+        self.how = _how(model.prefix_token_id, length, stride)
 
     def finish(self, scores: Sequence[Score]) -> dict[str, Metric]:
         """Metrics, from a score for each window; ``items`` is filled."""
@@ -111,6 +103,17 @@ class TextTask:
         sizes = np.array([len(request.continuation) for request in self.requests])
         self.items = [Item(self.name, i, [x], 0, {}) for i, x in enumerate(likely.tolist())]
         return metrics(likely, sizes, self._counts)
+
+
+def _how(prefix_token_id: int, length: int, stride: int) -> str:
+    """How the text was read, for people."""
+    laid = f"each token but the first window's has {length - stride} or more before it"
+    if stride == length:
+        laid = "end to end, as loglikelihood_rolling does"
+    return (
+        f"the file as one text, after token {prefix_token_id}; windows of {length} tokens, "
+        f"stride {stride}: {laid}"
+    )
 
 
 def counts(text: str, n_tokens: int) -> dict[str, int]:

@@ -108,18 +108,11 @@ def _open_checkpoint(
             f"a checkpoint is computed by torch, not by {backend}.",
             hint=f"merino-edge build --target host {path} -o bundle/, and evaluate the bundle.",
         )
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError(
-            "torch", "scoring a checkpoint", "pip install 'merino-edge[host]'"
-        ) from error
+    _prepare_torch(threads)
     from merino_edge.model.checkpoint import load_checkpoint
     from merino_edge.model.transformer import load_model
     from merino_edge.pipeline.evaluation.torch_scorer import BATCH_TOKENS, TorchScorer
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     checkpoint = load_checkpoint(path)
     a = checkpoint.architecture
     length = _context(context_len, a.max_seq_len, min(a.max_seq_len, MOST_CONTEXT))
@@ -138,6 +131,17 @@ def _open_checkpoint(
     )
     tokenizer = Tokenizer.from_file(checkpoint.tokenizer_path)
     return ScoredModel(scorer, tokenizer, checkpoint.info.generation, facts, lambda: None)
+
+
+def _prepare_torch(threads: int | None) -> None:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError(
+            "torch", "scoring a checkpoint", "pip install 'merino-edge[host]'"
+        ) from error
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def _open_bundle(
