@@ -187,11 +187,11 @@ def _peers(options: dict[str, str | None]) -> str | None:
     """An interpreter with peers; its folder tells, nothing is started."""
     named = options.get("peers") or os.environ.get("MERINO_PEERS_PYTHON")
     usual = [str(ROOT / place / "bin" / "python") for place in (".cache/peers", ".venv-peers")]
-    found = _first([named] if named else [*usual, sys.executable])
-    if found is None:
-        return None
-    lib = Path(found).parent.parent / "lib"
-    return found if any(lib.glob("python3*/site-packages/llama_cpp")) else None
+    for path in named.split(os.pathsep) if named else [*usual, sys.executable]:
+        lib = Path(path).parent.parent / "lib"
+        if os.path.isfile(path) and any(lib.glob("python3*/site-packages/llama_cpp")):
+            return path
+    return None
 
 
 def _first(paths: Sequence[str]) -> str | None:

@@ -180,6 +180,16 @@ def test_what_the_machine_lacks_is_named_with_the_way_to_get_it(bench, capsys):
     assert bench.runs("race") == 0
 
 
+def test_of_several_interpreters_the_one_with_peers_is_taken(bench, monkeypatch):
+    for name, package in (("without", "numpy"), ("with", "llama_cpp")):
+        (bench.folder / name / "bin").mkdir(parents=True)
+        (bench.folder / name / "bin" / "python").touch()
+        (bench.folder / name / "lib/python3.11/site-packages" / package).mkdir(parents=True)
+    pythons = [str(bench.folder / name / "bin" / "python") for name in ("without", "with")]
+    monkeypatch.setenv("MERINO_PEERS_PYTHON", os.pathsep.join(pythons))
+    assert importlib.import_module("rerun_stages").WANTS["peers_python"].find({}) == pythons[1]
+
+
 def test_a_stage_that_hangs_is_stopped(bench, monkeypatch, capsys):
     monkeypatch.setattr(bench.rerun, "LEAST_PATIENCE_MIN", 0.01)
     monkeypatch.setattr(bench.rerun, "PATIENCE", 0.0)
