@@ -101,7 +101,7 @@ def make(options: argparse.Namespace) -> Report:
     return Report(
         provenance(("coverage", "pytest", "torch", "onnxruntime")),
         options.tests,
-        summed("merino_edge", modules),
+        summed("all", modules),
         packages_of(modules),
         sorted(modules, key=lambda each: -each.n_missed)[:N_LEAST],
     )
@@ -160,7 +160,7 @@ def summed(name: str, shares: list[Share]) -> Share:
 
 def markdown(report: Report) -> str:
     """The tables."""
-    lines = [headline(report.provenance), f"tests: {report.tests}", ""]
+    lines = [headline(report.provenance, "one process"), f"tests: {report.tests}", ""]
     lines += table("package", [*report.packages, report.total])
     lines += ["", *table("modules that miss most", report.least)]
     return "\n".join(lines)
