@@ -85,7 +85,7 @@ def test_the_harness_gives_the_same_figure(home, capsys):
         (["bundle", "--tasks", "ptb", "--backend", "native"], 3, "no file for the native decoder"),
         (["checkpoint", "--tasks", "ptb", "--limit", "0"], 2, "not a whole number above zero"),
         (["checkpoint", "--tasks", "ptb", "--stride", "999"], 2, "longer than the context"),
-        (["checkpoint", "--tasks", "colours", "--fewshot", "8"], 2, "has 8 examples"),
+        (["checkpoint", "--tasks", "colours", "--fewshot", "9"], 2, "has 8 examples"),
         (["checkpoint", "--tasks", "ptb", "-o", "no/out.json"], 2, "does not exist"),
     ],
 )
