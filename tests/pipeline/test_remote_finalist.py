@@ -16,8 +16,7 @@ from merino_edge.formats.latency_table import DECODE, PREDICTED, write_table
 from merino_edge.pipeline.closest_row import last_token
 from merino_edge.pipeline.remote import RemoteOptions
 from merino_edge.pipeline.remote.finalist import BoardBench
-from merino_edge.pipeline.remote.probe_place import Timing
-from merino_edge.pipeline.remote.profile import profile_on_board
+from merino_edge.pipeline.remote.profile import Timing, profile_on_board
 from merino_edge.runtime.native_library import library_path
 from merino_edge.runtime.profiler import FEWEST_ROUNDS
 

@@ -29,8 +29,8 @@ from merino_edge.formats.architecture import Architecture, BlockSpec
 from merino_edge.formats.latency_table import MEASURED, read_table
 from merino_edge.pipeline.profile import run_folder
 from merino_edge.pipeline.remote import RemoteOptions
-from merino_edge.pipeline.remote.probe_place import Place, Timing, make_way
-from merino_edge.pipeline.remote.profile import cancel_profile, profile_on_board
+from merino_edge.pipeline.remote.probe_place import Place, make_way
+from merino_edge.pipeline.remote.profile import Timing, cancel_profile, profile_on_board
 from merino_edge.pipeline.remote.ssh import Ssh
 from merino_edge.runtime.native_library import library_path
 from merino_edge.runtime.profiler import FEWEST_ROUNDS

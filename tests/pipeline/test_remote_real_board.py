@@ -29,8 +29,7 @@ from merino_edge.formats.latency_table import read_table
 from merino_edge.formats.probes import ProbeSet
 from merino_edge.pipeline.profile import run_folder
 from merino_edge.pipeline.remote import RemoteOptions, report_paths
-from merino_edge.pipeline.remote.probe_place import Timing
-from merino_edge.pipeline.remote.profile import profile_on_board
+from merino_edge.pipeline.remote.profile import Timing, profile_on_board
 
 pytestmark = [pytest.mark.slow, pytest.mark.py36, pytest.mark.onnx]
 GOLDEN = ROOT / "tests/golden/tiny-nano-bundle"

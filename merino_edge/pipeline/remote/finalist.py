@@ -24,8 +24,7 @@ from merino_edge.formats.latency_table import (
 from merino_edge.formats.probes import ProbeSet
 from merino_edge.pipeline.closest_row import closest_row, last_token
 from merino_edge.pipeline.profile import keep
-from merino_edge.pipeline.remote.probe_place import Timing
-from merino_edge.pipeline.remote.profile import profile_on_board
+from merino_edge.pipeline.remote.profile import Timing, profile_on_board
 from merino_edge.pipeline.remote.walk import RemoteOptions, Say
 from merino_edge.runtime.beside import Timed, timed_of
 

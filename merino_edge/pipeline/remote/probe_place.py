@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from merino_edge.formats import jsonio
@@ -38,33 +38,6 @@ rm -f "$2"
 if [ "$3" = anew ] && [ -s job/exit ]; then rm -rf "$2.run"; fi
 """
 _CLEAR = 'case $1 in */profile-*) rm -rf "$1";; *) exit 1;; esac'
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How the board shall time its probes.
-
-    Attributes:
-        backend: Which runs them, or "auto" for the fastest there.
-        threads: CPU threads; None for all that it has.
-        max_minutes: Begin no round after that; None for the board's default.
-        anew: Forget the rounds of an earlier measurement that ended.
-    """
-
-    backend: str = "auto"
-    threads: int | None = None
-    max_minutes: float | None = None
-    anew: bool = False
-
-    def words(self) -> tuple[str, ...]:
-        """As options of ``merino-edge profile``."""
-        given = {
-            "--backend": self.backend,
-            "--threads": self.threads,
-            "--max-minutes": self.max_minutes,
-        }
-        pairs = [(name, str(value)) for name, value in given.items() if value is not None]
-        return tuple(word for pair in pairs for word in pair)
 
 
 class Place(NamedTuple):
@@ -96,10 +69,10 @@ def content_id(probes: ProbeSet, bundles: dict[str, Bundle]) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:_ID_DIGITS]
 
 
-def place_of(board: Board, content: str, timing: Timing) -> Place:
-    """The place of a measurement: the same for the same probes and the same timing."""
+def place_of(board: Board, content: str, backend: str, threads: int | None) -> Place:
+    """The place of a measurement: the same for the same probes, backend and threads."""
     folder = f"{board.folder}/profile-{content}"
-    return Place(folder, f"{folder}/{timing.backend}-{timing.threads or 'all'}.json")
+    return Place(folder, f"{folder}/{backend}-{threads or 'all'}.json")
 
 
 def job_at(ssh: Ssh, board: Board, place: Place, words: tuple[str, ...]) -> Job:

@@ -11,6 +11,7 @@ nothing itself.
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from merino_edge.errors import BoardError, SpecError, UsageError
 from merino_edge.export.recipe import Recipe
@@ -25,7 +26,6 @@ from merino_edge.pipeline.remote.link_errors import last_line
 from merino_edge.pipeline.remote.probe_place import (
     MEASUREMENT,
     Place,
-    Timing,
     clear,
     content_id,
     files_for,
@@ -40,6 +40,33 @@ Conclude = Callable[[LatencyTable, str], LatencyTable]
 AGAIN = "the same command"
 _LOG_FILE, _TABLE_FILE = "board-log.txt", "board-table.json"
 _NOTE = re.compile(r"^\[\d+:\d\d\] profile: (.*)$")  # as cli.output.Progress writes it
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How the board shall time its probes.
+
+    Attributes:
+        backend: Which runs them, or "auto" for the fastest there.
+        threads: CPU threads; None for all that it has.
+        max_minutes: Begin no round after that; None for the board's default.
+        anew: Forget the rounds of an earlier measurement that ended.
+    """
+
+    backend: str = "auto"
+    threads: int | None = None
+    max_minutes: float | None = None
+    anew: bool = False
+
+    def words(self) -> tuple[str, ...]:
+        """As options of ``merino-edge profile``."""
+        given = {
+            "--backend": self.backend,
+            "--threads": self.threads,
+            "--max-minutes": self.max_minutes,
+        }
+        pairs = [(name, str(value)) for name, value in given.items() if value is not None]
+        return tuple(word for pair in pairs for word in pair)
 
 
 def profile_on_board(
@@ -84,7 +111,7 @@ def profile_on_board(
         board = walk.reach(recipe.engine() is not None)
         build_probes(probes, _local(output), recipe, on_progress)
         bundles = _bundles(probes, _local(output))
-        place = place_of(board, content_id(probes, bundles), timing)
+        place = place_of(board, content_id(probes, bundles), timing.backend, timing.threads)
         job = job_at(walk.ssh, board, place, (*timing.words(), *options.words))
         if walk.patience.keep_trying(job.state) is State.IDLE:
             walk.patience.keep_trying(lambda: make_way(walk.ssh, place, timing.anew))
@@ -122,7 +149,7 @@ def cancel_profile(output: str, host: str, options: RemoteOptions | None = None)
     bundles = _bundles(probes, _local(output))
     with walk_to(host, options, MEASUREMENT, AGAIN, _unheard, _unheard) as walk:
         board = walk.reach(needs_engine=False)
-        place = place_of(board, content_id(probes, bundles), Timing())
+        place = place_of(board, content_id(probes, bundles), Timing.backend, Timing.threads)
         return job_at(walk.ssh, board, place, ()).cancel()
 
 
