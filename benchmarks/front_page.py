@@ -14,7 +14,7 @@ from typing import Any
 import accuracy_report
 import analyse
 import confirm_report
-import contest
+import contest_report
 import engine_bytes_report
 import entrant_times
 import entrants
@@ -152,11 +152,11 @@ def _contest() -> str:
     name, who, when = (f"quality/{n}.json" for n in ("contest", "contestants", "entrant_times"))
     if not (RESULTS / name).exists():
         name = "quality/contest-pilot.json"
-    report, times = _read(contest, name), _read(entrant_times, when)
+    report, times = _read(contest_report, name), _read(entrant_times, when)
     (sizes,) = tables_in(entrants.markdown(_read(entrants, who, "Contestants")))
-    (scores,) = tables_in(contest.markdown(report))
+    scores, *_ = tables_in(contest_report.markdown(report))
     (speeds,) = tables_in(entrant_times.markdown(times))
-    texts = {name: f"{name}, bits per byte" for name in contest.TEXTS}
+    texts = {name: f"{name}, bits per byte" for name in contest_report.TEXTS}
     held_out = {"bits per byte: held out": "held-out text, bits per byte"}
     found = beside(
         columns(sizes, "stored", "executed"),

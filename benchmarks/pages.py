@@ -59,8 +59,8 @@ PAGES: dict[str, tuple[Source | str, ...]] = {
     "quality": (
         Source("contestants.json", "entrants", "contestants", record="Contestants"),
         Source("entrant_times.json", "entrant_times", "contestant_times"),
-        Source("contest-pilot.json", "contest", "pilot", plot=CURVES),
-        Source("contest.json", "contest", "contest", plot=CURVES),
+        Source("contest-pilot.json", "contest_report", "pilot", plot=CURVES),
+        Source("contest.json", "contest_report", "contest", plot=CURVES),
         Source("pretrained.json", "pretrained"),
         Source("eval_speed.json", "eval_speed_report", "eval_speed"),
     ),

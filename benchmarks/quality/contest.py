@@ -4,7 +4,8 @@ The one idea: everything but the architecture is equal (tokens, their order, ste
 optimiser), and the peak of the learning rate, which does not suit all alike, is tried for each on a
 shorter run. Every training is a call of ``merino-edge train``, every score one of ``merino-edge
 eval``, so whoever repeats a line by hand gets its figures. A finished training is a line in
-WORK/runs.jsonl and is not repeated: stop the script at any time, and call it again.
+WORK/runs.jsonl and is not repeated: stop the script at any time, and call it again. Where WORK is
+lost, or the contest goes on elsewhere, ``--earlier`` takes the trainings of a report.
 
 It does not know how long is enough: what a few million tokens show may turn with more of them.
 
@@ -25,61 +26,20 @@ from typing import Any, NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
+from contest_report import SCHEMA, TEXTS, Report, Run, markdown
 from entrants import SCHEMA as CONTESTANTS_SCHEMA
 from entrants import Contestant, Contestants
-from reports import Provenance, new_parser, provenance, results_folder, run_script
+from reports import new_parser, provenance, results_folder, run_script
 
 from merino_edge.cli.options import count, positive_int
-from merino_edge.cli.output import Progress, human_count, table
-from merino_edge.errors import FormatError, MerinoError
+from merino_edge.cli.output import Progress, human_count
+from merino_edge.errors import FormatError, MerinoError, UsageError
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import write_architecture
 from merino_edge.training.config import TrainConfig, learning_rate_for
+from merino_edge.training.token_folder import open_tokens
 
-SCHEMA = "merino-edge.contest/1"
 FACTORS = "0.5,1,2"  # x the rate that the trainer takes by width
-TEXTS = ("wikitext2", "ptb")
-
-
-class Run(NamedTuple):
-    """One training.
-
-    Attributes:
-        contestant: Its name.
-        seed: Of the first weights and of the order of windows.
-        n_tokens: That it was trained on.
-        learning_rate: Its peak.
-        val_loss: Nats per token of the corpus's held-out part.
-        val_bits_per_byte: The same, for any vocabulary.
-        train_s: Seconds, on a machine that did other things as well.
-        scores: Text -> metric -> value, of ``merino-edge eval``; empty for a trial of a rate.
-        curve: Tokens seen, and bits per byte then, of the beginning of the held-out part alone:
-            what validations during a training look at.
-    """
-
-    contestant: str
-    seed: int
-    n_tokens: int
-    learning_rate: float
-    val_loss: float
-    val_bits_per_byte: float
-    train_s: float
-    scores: dict[str, dict[str, float]]
-    curve: list[list[float]] = []
-
-
-class Report(NamedTuple):
-    """All trainings.
-
-    Attributes:
-        provenance: Date, machine, versions.
-        settings: The options that decide the outcome.
-        runs: Trials of rates first.
-    """
-
-    provenance: Provenance
-    settings: dict[str, Any]
-    runs: list[Run]
 
 
 class Job(NamedTuple):
@@ -111,6 +71,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=positive_int, default=1, metavar="N", help="(1)")
     parser.add_argument("--workers", type=positive_int, default=2, help="trainings at once (2)")
     parser.add_argument("--precision", default="bfloat16", help="(bfloat16)")
+    words = "a report whose trainings, on the same tokens, count as done"
+    parser.add_argument("--earlier", metavar="CONTEST.json", help=words)
     run_script(parser, SCHEMA, make, markdown)
 
 
@@ -130,8 +92,39 @@ def make(options: argparse.Namespace) -> Report:
         for seed in range(options.seeds)
         for c in who.contestants
     )
-    names = ("tokens", "trial_tokens", "factors", "seeds", "precision")
-    return Report(begun, {name: getattr(options, name) for name in names}, contest.runs())
+    names = ("tokens", "trial_tokens", "factors", "seeds")
+    settings = {name: getattr(options, name) for name in names} | conditions(options)
+    return Report(begun, settings, contest.runs())
+
+
+def conditions(options: argparse.Namespace) -> dict[str, Any]:
+    """What two trainings must share to be compared: the tokens, by their checksums, and the sums.
+
+    Raises:
+        FormatError: The tokens are none.
+    """
+    manifest = open_tokens(options.data).manifest
+    names = ("corpus_sha256", "tokenizer_sha256", "val_fraction")
+    return {name: getattr(manifest, name) for name in names} | {"precision": options.precision}
+
+
+def earlier_runs(options: argparse.Namespace) -> list[Run]:
+    """The trainings of ``--earlier``.
+
+    Raises:
+        UsageError: They are of other tokens, or of another precision.
+    """
+    if not options.earlier:
+        return []
+    report = jsonio.read_record(options.earlier, SCHEMA, Report)
+    for name, value in conditions(options).items():
+        theirs = report.settings.get(name)
+        if theirs != value:
+            raise UsageError(
+                f"'{options.earlier}' is another contest: its {name} is {theirs}, here {value}.",
+                hint="a contest goes on with the same tokens and precision; leave out --earlier.",
+            )
+    return report.runs
 
 
 class Contest:
@@ -139,10 +132,14 @@ class Contest:
 
     Attributes:
         factors: Of the rates that are tried.
+
+    Raises:
+        UsageError: The earlier report is of another contest.
     """
 
     def __init__(self, options: argparse.Namespace):
         self._options = options
+        self._earlier = earlier_runs(options)
         self._work = Path(options.work)
         self._work.mkdir(parents=True, exist_ok=True)
         self._lines = self._work / "runs.jsonl"
@@ -152,9 +149,10 @@ class Contest:
 
     def runs(self) -> list[Run]:
         """Every training that is done."""
-        if not self._lines.exists():
-            return []
-        return [Run(**json.loads(line)) for line in self._lines.read_text().splitlines()]
+        lines = self._lines.read_text().splitlines() if self._lines.exists() else []
+        own = [Run(**json.loads(line)) for line in lines]
+        here = {run[:4] for run in own}
+        return [run for run in self._earlier if run[:4] not in here] + own
 
     def rates(self, contestant: Contestant) -> list[float]:
         """The rates to try: factors of what the trainer takes by width."""
@@ -269,25 +267,6 @@ def curve(contestant: Contestant, folder: Path, unit: float) -> list[list[float]
         for line in metrics(folder)
         if line.get("val_loss") is not None
     ]
-
-
-def markdown(report: Report) -> str:
-    """One row a contestant and seed."""
-    head = ("", "seed", "tokens", "rate", "bits per byte: held out", *TEXTS)
-    words = [f"perplexity of a word: {text}" for text in TEXTS]
-    return table((*head, *words), [_row(run) for run in report.runs if run.scores])
-
-
-def _row(run: Run) -> tuple[str, ...]:
-    return (
-        run.contestant,
-        str(run.seed),
-        human_count(run.n_tokens),
-        str(run.learning_rate),
-        f"{run.val_bits_per_byte:.4f}",
-        *(f"{run.scores[text]['bits_per_byte']:.4f}" for text in TEXTS),
-        *(f"{run.scores[text]['word_perplexity_eos']:.1f}" for text in TEXTS),
-    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from matplotlib import pyplot as plt
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "common"))  # where ``reports`` lies
 
-from contest import SCHEMA, Report
+from contest_report import SCHEMA, Report
 from reports import results_folder
 
 from merino_edge.errors import FormatError, MerinoError

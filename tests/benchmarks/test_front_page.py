@@ -142,12 +142,13 @@ def test_a_headline_that_was_measured_is_shown_with_its_ratios(front, results):
 
 
 def test_a_contest_takes_the_place_of_its_pilot_with_all_seeds_in_a_cell(front, results):
+    kind = front.contest_report
     pilot = jsonio.read_record(
-        str(results / "quality/contest-pilot.json"), front.contest.SCHEMA, front.contest.Report
+        str(results / "quality/contest-pilot.json"), kind.SCHEMA, kind.Report
     )
     second = [run._replace(seed=1, val_bits_per_byte=1.25) for run in pilot.runs]
     both = pilot._replace(runs=[*pilot.runs, *second])
-    jsonio.write_record(str(results / "quality/contest.json"), front.contest.SCHEMA, both)
+    jsonio.write_record(str(results / "quality/contest.json"), kind.SCHEMA, both)
     text = front.tables()["contest"]
     assert text.startswith("Trained, seed 0, 1: ")
     assert "`quality/contest.json`" in text

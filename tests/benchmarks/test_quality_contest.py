@@ -1,6 +1,7 @@
 """The contest of architectures: who takes part keeps the budget, and a training is done once."""
 
 import argparse
+import copy
 import importlib
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from repository import ROOT
 
 from merino_edge.core import counting
-from merino_edge.errors import FormatError
+from merino_edge.errors import FormatError, UsageError
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture, BlockSpec
 
@@ -94,11 +95,12 @@ def options(scripts, tmp_path):
         seeds=1,
         workers=2,
         precision="float32",
+        earlier=None,
     )
 
 
 @pytest.mark.slow
-def test_rates_are_tried_and_a_training_that_is_done_is_not_repeated(scripts, options):
+def test_rates_are_tried_and_a_training_that_is_done_is_not_repeated(scripts, options, tmp_path):
     contest = scripts[1]
     report = contest.make(options)
     trials, (full,) = report.runs[:2], report.runs[2:]
@@ -112,6 +114,34 @@ def test_rates_are_tried_and_a_training_that_is_done_is_not_repeated(scripts, op
     assert Path(options.work, "runs.jsonl").read_text() == lines
     assert len(lines.splitlines()) == 3
     assert "one" in contest.markdown(report)
+
+    again = copy.copy(options)
+    again.earlier, again.work = str(tmp_path / "earlier.json"), str(tmp_path / "elsewhere")
+    jsonio.write_record(again.earlier, contest.SCHEMA, report)
+    assert contest.make(again).runs == report.runs
+    assert not Path(again.work, "runs.jsonl").exists()
+    again.precision = "bfloat16"
+    with pytest.raises(UsageError, match="its precision is float32, here bfloat16"):
+        contest.make(again)
+
+
+def test_seeds_are_compared_one_by_one(scripts):
+    kind = importlib.import_module("contest_report")
+
+    def run(name, seed, bits):
+        scores = {
+            text: {"bits_per_byte": bits + 0.5, "word_perplexity_eos": 9} for text in kind.TEXTS
+        }
+        return kind.Run(name, seed, 100, 0.1, 2.0, bits, 1.0, scores)
+
+    one = [run("a", 0, 1.0), run("b", 0, 1.25), run("c", 0, 3.0)]
+    assert kind.seeds_table(kind.Report(None, {}, one)) == ""
+    found = kind.seeds_table(kind.Report(None, {}, [*one, run("a", 1, 1.5), run("b", 1, 1.25)]))
+    rows = [[cell.strip() for cell in line.split("|")] for line in found.splitlines()[2:]]
+    more = "+0.0000 (+0.2500, -0.2500)"
+    assert rows[0][1:7] == ["a", "2", "1.2500", "", "", ""]
+    assert rows[1][1:7] == ["b", "2", "1.2500", more, more, more]
+    assert len(rows) == 2
 
 
 @pytest.mark.slow
