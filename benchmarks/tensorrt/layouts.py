@@ -9,7 +9,7 @@ precision, which needs no GPU; running needs one, so what it adds are bytes, not
 a step reads on a Nano follows from counts, and its milliseconds are predicted.
 
 Times want a quiet machine: the file says how busy others were. The README takes its tables from
-the file: run readme_tables.py afterwards.
+the file: run benchmarks/pages.py afterwards.
 
 Example:
   python benchmarks/tensorrt/layouts.py

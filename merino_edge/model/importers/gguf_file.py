@@ -121,8 +121,6 @@ def open_gguf(path: str) -> GGUFFile:
             data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise FormatError("the file does not exist.", path) from error
-    except IsADirectoryError as error:
-        raise FormatError("a file was expected here.", path) from error
     except ValueError as error:
         raise FormatError("the file is empty.", path) from error
     cursor = _Cursor(data, path)
