@@ -6,6 +6,7 @@ machine. A missing file gives None; no daemon, no privilege and no vendor librar
 
 import glob
 import importlib
+import importlib.util
 import os
 import platform
 import re
@@ -114,6 +115,12 @@ def hottest_c(root: str) -> Optional[float]:
 def package_versions(names: Any) -> Dict[str, Optional[str]]:
     """Installed versions by name, without importing the packages; None for what is missing."""
     return {name: _package_version(name) for name in names}
+
+
+def is_installed(name: str) -> bool:
+    """Whether a module can be imported; a mere folder of its name on the path is none."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.has_location
 
 
 def _package_version(name: str) -> Optional[str]:

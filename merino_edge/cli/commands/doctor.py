@@ -10,7 +10,6 @@ board. Exit code 1 if a check fails; warnings are no failure.
 """
 
 import argparse
-import importlib.util
 import sys
 from typing import Any, Dict, List
 
@@ -71,6 +70,7 @@ def _of_this_machine(args: argparse.Namespace) -> Dict[str, Any]:
         raise UsageError("--ssh-option and --board-program need --host.")
     try:
         from merino_edge.runtime import doctor
+        from merino_edge.runtime.device_info import is_installed
     except MissingDependencyError:
         raise
     except ImportError as error:  # numpy: without it not even the doctor comes
@@ -85,7 +85,7 @@ def _of_this_machine(args: argparse.Namespace) -> Dict[str, Any]:
         "ok": all(check.status != "fail" for check in checks),
         "merino_edge": __version__,
         "bundle_schema": SCHEMA,
-        "engines": [name for name in ENGINE_PACKAGES if importlib.util.find_spec(name)],
+        "engines": list(filter(is_installed, ENGINE_PACKAGES)),
         "device": encode(facts.device),
         "checks": [encode(check) for check in checks],
     }

@@ -5,7 +5,6 @@ recorded tree and a record *are* a machine. Whatever needs this process (its Pyt
 its user, programs on PATH) is asked here, and nowhere else.
 """
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -102,7 +101,7 @@ def observe(root: str = "/", folder: str = ".") -> Facts:
         device=device.device_info(root),
         free_disk_bytes=shutil.disk_usage(folder).free,
         gpu=_look_for_gpu(),
-        has_tensorrt=importlib.util.find_spec("tensorrt") is not None,
+        has_tensorrt=device.is_installed("tensorrt"),
         native=_look_for_native(),
         user=_user(),
     )

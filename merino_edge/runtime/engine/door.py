@@ -122,6 +122,8 @@ def open_tensorrt(kind: str = TENSORRT, on_line: Optional[OnLine] = None) -> Lib
 def _import_tensorrt() -> Any:
     import tensorrt
 
+    if not hasattr(tensorrt, "__version__"):  # a folder of that name on the path
+        raise ModuleNotFoundError("No module named 'tensorrt'", name="tensorrt")
     return tensorrt
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from merino_edge.errors import EngineError, MissingDependencyError, UsageError
+from merino_edge.runtime.device_info import is_installed
 from merino_edge.runtime.engine.door import LogLines, open_tensorrt
 
 
@@ -36,6 +37,17 @@ def test_a_missing_library_is_told_with_the_way_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
     with pytest.raises(MissingDependencyError, match="tensorrt-rtx-cu12-libs"):
         open_tensorrt("tensorrt-rtx")
+
+
+def test_a_folder_of_that_name_is_no_library(monkeypatch, tmp_path):
+    """As `tensorrt/` beside a script: Python takes it for a package without a file."""
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert not is_installed("tensorrt")
+    with pytest.raises(MissingDependencyError, match="JetPack"):
+        open_tensorrt()
+    sys.modules.pop("tensorrt")
 
 
 @pytest.mark.parametrize(
