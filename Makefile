@@ -21,6 +21,8 @@ BOARD := native_build.py $(addprefix merino_edge/,errors.py __init__.py __main__
   $(addprefix tests/,py36 cuda_double tensorrt_double tensorrt_double_tests runtime/cuda runtime/engine)
 BOARD_TESTS := tests/py36 $(addprefix tests/runtime/,cuda engine) tests/tensorrt_double_tests
 PYTEST := $(BIN)/pytest --durations=5 --timeout=300
+# Files of tests side by side, each whole in one process; 1 where memory is short.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo bench format lint types test test-plain test-slow test-aarch64 coverage fuzz fuzz-updates test-py36 wheels wheelhouse static kit golden docs lines check clean
@@ -86,7 +88,7 @@ types: setup ## Types: strict where there is no torch, plain elsewhere
 	$(BIN)/mypy
 
 test: setup test-py36 ## All tests but the slow ones; what continuous integration runs
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not slow"
 
 test-plain: setup ## The tests that need neither torch nor onnx
 	$(PYTEST) -m "not slow and not torch and not onnx"

@@ -161,6 +161,7 @@ setup(
         "dev": [
             "pytest>=8",
             "pytest-timeout",
+            "pytest-xdist",
             "coverage>=7.10",  # from here on it follows the processes that tests start
             "hypothesis",
             "ruff>=0.12",
