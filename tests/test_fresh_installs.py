@@ -153,7 +153,8 @@ def test_with_host_the_way_from_search_to_text_can_be_gone(workstation):
     def go(*words):
         return workstation.ask("merino-edge", *words)
 
-    go("search", "--target", "host", "--max-params", "1M", "--candidates", 500, "-o", "arch.json")
+    limits = ["--max-params", "1M", "--max-flops", "4G", "--candidates", 2000]
+    go("search", "--target", "host", *limits, "-o", "arch.json")
     short = ["--vocab-size", 300, "--steps", 2, "--batch-size", 2, "--seq-len", 16]
     go("train", "arch.json", "--corpus", ROOT / "README.md", *short, "-o", "checkpoint")
     go("build", "--target", "host", "--precision", "int8", "checkpoint", "-o", "bundle")
