@@ -78,14 +78,20 @@ def _size_rows(cost: Any, budget: Any, at: Any) -> List[Sequence[str]]:
 
 def _time_rows(cost: Any, budget: Any) -> List[Sequence[str]]:
     """What is predicted, and on which basis."""
-    basis = " (predicted: {})".format(cost.latency_basis or "not possible, facts are missing")
+    basis = _predicted(cost.latency_basis)
     token, prompt = "latency per token" + basis, "latency of the prompt" + basis
-    energy, show = "energy per token (predicted: power limit x latency)", "{:.1f} mJ".format
+    possible = cost.energy_mj_per_token is not None
+    energy = "energy per token" + _predicted("power limit x latency" if possible else "")
+    show = "{:.1f} mJ".format
     return [
         _time_row(token, cost.latency_ms, cost.latency_high_ms, budget.max_latency_ms),
         _time_row(prompt, cost.prefill_ms, cost.prefill_high_ms, budget.max_prefill_ms),
         _row(energy, cost.energy_mj_per_token, budget.max_energy_mj, show),
     ]
+
+
+def _predicted(basis: Optional[str]) -> str:
+    return " (predicted: {})".format(basis or "not possible, facts are missing")
 
 
 def _token(at: Any) -> str:

@@ -32,6 +32,15 @@ def test_search_draws_the_winner_and_writes_it(tmp_path, capsys):
     assert len(out.splitlines()) <= 30  # one screen
 
 
+def test_what_a_target_says_too_little_for_is_not_predicted(capsys):
+    limits = ["--max-params", "1M", "--max-flops", "4G"]
+    assert main([*QUICK, "--target", "host", "--space", "tiny", *limits]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    for name in ("latency per token", "latency of the prompt", "energy per token"):
+        (row,) = [row for row in rows if name in row]
+        assert "(predicted: not possible, facts are missing)" in row
+
+
 def test_json_is_the_file_and_nothing_else_on_stdout(tmp_path, capsys):
     assert main([*QUICK, "--json", "--quiet", "-o", "a.json"]) == 0
     out, err = capsys.readouterr()
