@@ -79,6 +79,7 @@ def main() -> None:
 def make(options: argparse.Namespace) -> Report:
     """The report for the options of the command line."""
     begun = provenance(("torch", "tokenizers", "numpy"))
+    shared = conditions(options)
     who: Contestants = jsonio.read_record(options.contestants, CONTESTANTS_SCHEMA, Contestants)
     contest = Contest(options)
     if len(contest.factors) > 1:
@@ -93,7 +94,7 @@ def make(options: argparse.Namespace) -> Report:
         for c in who.contestants
     )
     names = ("tokens", "trial_tokens", "factors", "seeds")
-    settings = {name: getattr(options, name) for name in names} | conditions(options)
+    settings = {name: getattr(options, name) for name in names} | shared
     return Report(begun, settings, contest.runs())
 
 
