@@ -86,6 +86,7 @@ def _writes(call: str, line: str) -> bool:
 
 
 def _told(line: str, store: str) -> str:
-    """Without what differs from run to run: the store's path, results, and data."""
+    """Without what differs from run to run: the store's path, results, data, numbers of pipes."""
     text = re.sub(r"\s*(= .*|<unfinished .*|resumed.*)$", "", line.replace(store, "STORE"))
+    text = re.sub(r"<pipe:\[\d+\]>", "<pipe>", text)
     return re.sub(r'(?<=, )".*', "DATA)", text) if line.startswith("write") else text
