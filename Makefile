@@ -55,7 +55,7 @@ demo: .venv/.plays $(LIBRARY) ## Search, train, export, run and time a small mod
 	@touch $@
 
 # Peers take long to install, and where one cannot be, the others are still measured.
-bench: .venv/.bench $(LIBRARY) ## Measure again what the pages show, in an hour; ONLY=NAME,NAME
+bench: .venv/.bench $(LIBRARY) ## Measure again what the pages show, about an hour; ONLY=NAME,NAME
 	@case "$(ONLY)" in ''|*peers*) $(MAKE) --no-print-directory .cache/peers/.stamp || \
 	  echo "bench: not all peers are here; see benchmarks/peers/README.md";; esac
 	$(PY) benchmarks/rerun.py $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh)
