@@ -9,6 +9,7 @@ from board_files import JETSON_ORIN, NANO_HEAT, NANO_RAILS, ORIN_HEAT, ORIN_RAIL
 from doubles import JETSON_NANO, tiny_bundle, write_tree
 
 from merino_edge.cli.commands import bench
+from merino_edge.errors import UsageError
 from merino_edge.runtime import bench as runtime_bench
 from merino_edge.runtime.rails import sysfs_source
 from merino_edge.runtime.telemetry import Telemetry
@@ -17,8 +18,10 @@ from merino_edge.runtime.telemetry import Telemetry
 def run(tmp_path, *words):
     parser = argparse.ArgumentParser()
     bench.configure(parser)
-    path = tiny_bundle(tmp_path / "bundle")
-    arguments = parser.parse_args([path, "--backend", "reference", "--quiet", *words])
+    path = tmp_path / "bundle"
+    if not path.exists():
+        tiny_bundle(path)
+    arguments = parser.parse_args([str(path), "--backend", "reference", "--quiet", *words])
     assert bench.run(arguments) == 0
 
 
@@ -79,3 +82,65 @@ def test_a_machine_that_tells_nothing_is_said_to_be_not_measured(tmp_path, capsy
     assert (
         "temperature not measured, throttling not measured, power and energy not measured\n" in out
     )
+
+
+def measured(tmp_path, capsys, *words):
+    """A file of reports that ``bench`` wrote."""
+    run(tmp_path, "-o", "json", *words)
+    path = tmp_path / "old.json"
+    path.write_text(capsys.readouterr().out)
+    return path
+
+
+def bend(path, **fields):
+    """Other values in every report of a file."""
+    path.write_text(json.dumps([{**each, **fields} for each in json.loads(path.read_text())]))
+
+
+CASES = ("-p", "0", "-n", "4", "-r", "3")
+
+
+@pytest.mark.parametrize(
+    ("samples_ts", "verdict"),
+    [([1e-3] * 3, "faster"), ([1e9] * 3, "slower"), ([1e-3, 1e9], "not told apart")],
+)
+def test_a_case_is_faster_only_where_no_repetition_reaches_into_the_other_run(
+    tmp_path, capsys, samples_ts, verdict
+):
+    old = measured(tmp_path, capsys, *CASES)
+    bend(old, samples_ts=samples_ts)
+    run(tmp_path, *CASES, "--compare", str(old))
+    out = capsys.readouterr().out
+    assert re.search(rf"^\| tg4 .*{verdict} \|$", out, re.MULTILINE), out
+    assert "not the same" not in out
+
+
+def test_what_else_is_not_the_same_is_said(tmp_path, capsys):
+    old = measured(tmp_path, capsys, *CASES)
+    bend(old, bundle_id="0" * 12, engine="another")
+    run(tmp_path, *CASES, "--compare", str(old))
+    out = capsys.readouterr().out
+    assert "not the same: bundle: " in out
+    assert "not the same: engine: another then, numpy " in out
+    assert "not the same: machine" not in out
+
+
+def test_a_comparison_leaves_stdout_to_the_script(tmp_path, capsys):
+    old = measured(tmp_path, capsys, *CASES)
+    run(tmp_path, *CASES, "-o", "json", "--compare", str(old))
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 1
+    assert "now / then" in err
+
+
+def test_a_case_that_the_file_lacks_has_no_ratio(tmp_path, capsys):
+    old = measured(tmp_path, capsys, *CASES)
+    run(tmp_path, "-p", "0", "-n", "4,5", "-r", "2", "--compare", str(old))
+    assert re.search(r"^\| tg5 .* not in the file \|$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_nothing_is_measured_where_there_is_nothing_to_compare(tmp_path, capsys):
+    old = measured(tmp_path, capsys, *CASES)
+    with pytest.raises(UsageError, match=r"this is tg6, '.*old\.json' has tg4"):
+        run(tmp_path, "-p", "0", "-n", "6", "--compare", str(old))
+    assert capsys.readouterr().out == ""

@@ -3,21 +3,24 @@
 Example:
   merino-edge bench bundle/
   merino-edge bench bundle/ -p 64,128 -n 64 -d 0,256 -r 10 -o json > bench.json
+  merino-edge bench bundle/ -p 64,128 -n 64 -d 0,256 -r 10 --compare bench.json
 
 Names and options are llama-bench's: comma lists give every combination. Tokenising and sampling
 are not in the time. "of bandwidth" is the time to read all weights and the cache once at this
 machine's memory bandwidth, measured in the same run, over the time a token took; it is left
 out where the weights fit the CPU's cache. Below the table stands how many bytes that are, and how
 many they would be if a shared block were read anew each time. Where the board shows its power, a
-line says what a token takes, all in all and above idle. Works on both machines.
+line says what a token takes, all in all and above idle. --compare adds a table of then and now, on
+stderr where a script reads stdout; faster and slower are said only where no repetition of one run
+reaches into the other's. Works on both machines.
 """
 
 import argparse
 import sys
-from typing import List
+from typing import List, TextIO
 
-from merino_edge.cli import options
-from merino_edge.cli.output import Progress, human_bytes, print_json, print_table, warn
+from merino_edge.cli import bench_compare, options
+from merino_edge.cli.output import Progress, human_bytes, print_json, print_table, table, warn
 from merino_edge.errors import UsageError
 from merino_edge.formats import bench_report
 
@@ -46,6 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", dest="output", action="store_const", const="json", help="the same as -o json"
     )
+    parser.add_argument(
+        "--compare", metavar="OLD", help="what an earlier -o json or jsonl wrote, then beside now"
+    )
     options.add_backend(parser)
     options.add_seed(parser)
     options.add_quiet(parser)
@@ -60,11 +66,16 @@ def run(args: argparse.Namespace) -> int:
     cases = bench_report.cross_product(
         args.n_prompt, args.n_gen, args.n_depth, args.repetitions, args.warmup
     )
+    then = args.compare and bench_compare.earlier(
+        args.compare, bench_report.read_reports(args.compare), cases
+    )
     progress = Progress("bench", args.quiet)
     with load(args.bundle, args.backend, args.threads, progress.done) as session:
         reports = run_bench(Bundle.open(args.bundle), session, cases, args.seed, progress.update)
     progress.done("{} cases".format(len(reports)))
     WRITERS[args.output](reports)
+    if then:
+        _write_comparison(then, reports, sys.stdout if args.output == "md" else sys.stderr)
     _warn_about(reports)
     return 0
 
@@ -85,6 +96,15 @@ def _write_table(reports: List[bench_report.BenchReport]) -> None:
         found = rooflines[0][1]
         line = "memory bandwidth {:.1f} GB/s ({})\n"
         sys.stdout.write(line.format(found.read_bytes_per_s / 1e9, found.method))
+
+
+def _write_comparison(
+    then: bench_compare.Earlier, reports: List[bench_report.BenchReport], stream: TextIO
+) -> None:
+    rows = bench_compare.rows(then, reports)
+    stream.write("\nbeside {}:\n{}".format(then.path, table(bench_compare.HEADER, rows)))
+    for line in bench_compare.differences(then, reports):
+        stream.write("not the same: {}\n".format(line))
 
 
 def _reading(report: bench_report.BenchReport, found: bench_report.Roofline) -> str:
