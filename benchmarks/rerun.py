@@ -213,7 +213,7 @@ class Rerun:
             stage.name,
             stage.result,
             begun,
-            round(spent, 1),
+            round(spent, 3),
             *conditions,
             machine.cpu,
             machine.n_cores,
