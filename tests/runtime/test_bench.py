@@ -1,6 +1,8 @@
 """Benchmarks report what was done, on real (tiny) runs; no test depends on how fast they were."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from merino_edge.errors import SessionError
 from merino_edge.formats.bench_report import BenchCase
 from merino_edge.formats.bundle import Bundle
 from merino_edge.formats.native_file import read_tensors
-from merino_edge.runtime import load
+from merino_edge.runtime import load, memory
 from merino_edge.runtime.bench import run_bench
 from merino_edge.runtime.memory import peak_rss_bytes
 from merino_edge.runtime.rails import sysfs_source
@@ -184,3 +186,20 @@ def test_peak_memory_grows_with_what_is_held():
     held = np.ones(before // 4 * 2, dtype=np.uint8)  # touches half as much again
     assert peak_rss_bytes() >= before
     assert peak_rss_bytes() > held.nbytes
+
+
+def test_peak_memory_is_not_that_of_the_process_which_started_it():
+    ask = "from merino_edge.runtime.memory import peak_rss_bytes; print(peak_rss_bytes())"
+    held = np.ones(1 << 28, dtype=np.uint8)
+    asked = subprocess.run([sys.executable, "-c", ask], stdout=subprocess.PIPE, check=True)
+    assert 10**6 < int(asked.stdout) < held.nbytes
+
+
+@pytest.mark.parametrize("status", [None, "Name:\tpython\n"], ids=["no /proc", "a kernel's thread"])
+def test_peak_memory_is_told_where_proc_does_not(tmp_path, monkeypatch, status):
+    path = tmp_path / "status"
+    if status is not None:
+        path.write_text(status)
+    read = memory._high_water_bytes
+    monkeypatch.setattr(memory, "_high_water_bytes", lambda _: read(str(path)))
+    assert peak_rss_bytes() > 10**6
