@@ -15,18 +15,14 @@ import accuracy_report
 import analyse
 import confirm_report
 import contest_report
-import engine_bytes_report
 import entrant_times
 import entrants
 import eval_speed_report
 import headline_report
-import load
 import peers_report
 import peers_tables
-import power_cuts
 import presets_report
 import pretrained
-import soak
 import speed_report
 import tables_page
 from reports import RESULTS, Provenance
@@ -45,12 +41,6 @@ PROXIES = {
     "entropy, no effectiveness": "entropy alone",
     "DSS": "DSS",
 }
-SERVED = (
-    "errors",
-    "tokens/s, all together",
-    "first token, p50 / p99, ms",
-    "slope over the second half, KiB a minute",
-)
 
 
 def tables() -> dict[str, str]:
@@ -64,8 +54,6 @@ def tables() -> dict[str, str]:
         "latency": _latency(),
         "work": _work(),
         "forms": _forms(),
-        "engines": _engines(),
-        "product": _product(),
         "coverage": _coverage(),
     }
 
@@ -244,32 +232,6 @@ def _forms() -> str:
         *tables_in(told),
         _source("Measured, as many windows as stand in brackets", report.provenance, second),
         below(rows(texts, words), other),
-    )
-
-
-def _engines() -> str:
-    name = "tensorrt/engine_bytes.json"
-    report = _read(engine_bytes_report, name)
-    ways = (engine_bytes_report.SHIPPED, "the graph looks tokens up")
-    found = [rows(each, ways) for each in tables_in(engine_bytes_report.markdown(report))]
-    how = "Built by TensorRT-RTX, which needs no card for it"
-    return _joined(_source(how, report.provenance, name), *found)
-
-
-def _product() -> str:
-    """A long life, many clients, and power cuts."""
-    first, second, third = "soak/soak.json", "serving/load.json", "updates/power_cuts.json"
-    lives, cuts = _read(soak, first), _read(power_cuts, third)
-    served = _read(load, second, "LoadReport")
-    text = load.markdown(served)
-    (scenes,) = tables_in(power_cuts.markdown(cuts))
-    return _joined(
-        _source(f"Measured, {lives.model}", lives.provenance, first),
-        *tables_in(soak.markdown(lives)),
-        _source(f"Measured, {'; '.join(text.split('; ')[:2])}", served.provenance, second),
-        *(rows(each, SERVED) for each in tables_in(text)),
-        _source(f"Run for real, {len(cuts.scenes)} scenes", cuts.provenance, third),
-        columns(rows(scenes, ["all"]), "killed at", "disks with losses", "faults"),
     )
 
 
