@@ -10,9 +10,9 @@ that lost a part, from the one that was measured. This module fits nothing and p
 """
 
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional
 
-from merino_edge.errors import ChecksumError, SpecError, UsageError
+from merino_edge.errors import ChecksumError, SpecError
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.measurement import Conditions, DeviceInfo, Summary, summarize
@@ -244,59 +244,6 @@ def read_table(path: str) -> LatencyTable:
             hint="measure again: merino-edge profile -o {}".format(path),
         )
     return table
-
-
-def differences(first: LatencyTable, second: LatencyTable) -> List[str]:
-    """What makes two tables unlike, as sentences; empty if they may be merged."""
-    found = []
-    pairs = [
-        ("provenance", first.provenance, second.provenance),
-        ("device", first.device.model, second.device.model),
-        ("processor", first.device.cpu, second.device.cpu),
-        ("JetPack", first.device.jetpack, second.device.jetpack),
-    ]
-    pairs += [
-        (name.replace("_", " "), getattr(first.setting, name), getattr(second.setting, name))
-        for name in Setting._fields
-        if name != "target"
-    ]
-    for name, one, other in pairs:
-        if one != other:
-            found.append("{}: {} and {}".format(name, one, other))
-    return found
-
-
-def merge(tables: Sequence[LatencyTable], unlike: bool = False) -> LatencyTable:
-    """One table with the rows of all; of a row that several have, the first one's counts.
-
-    Args:
-        tables: At least one.
-        unlike: Merge even what was measured under different settings.
-
-    Raises:
-        UsageError: The tables differ in device or setting; says in what.
-    """
-    first = tables[0]
-    for other in tables[1:]:
-        found = differences(first, other)
-        if found and not unlike:
-            raise UsageError(
-                "the tables are of different settings: {}.".format("; ".join(found)),
-                note="times of one say nothing about the other.",
-                hint="measure both alike, or say --unlike if you know better.",
-            )
-    rows = {}  # type: Dict[Any, LatencyRow]
-    roles, architectures = {}, {}  # type: Dict[str, str], Dict[str, Architecture]
-    for table in reversed(tables):
-        rows.update({(row.architecture, row.workload): row for row in table.rows})
-        roles.update(table.roles)
-        architectures.update(table.architectures)
-    return first.replace(
-        rows=[rows[key] for key in sorted(rows)],
-        roles=roles,
-        architectures=architectures,
-        validation={},
-    )
 
 
 def _check(table: LatencyTable) -> None:

@@ -10,7 +10,7 @@ that the energy of a token can be stated both ways: all of it, and above idle.
 """
 
 import time
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from merino_edge import __version__
 from merino_edge.errors import SessionError
 from merino_edge.formats.bench_report import BenchCase, BenchReport
 from merino_edge.formats.bundle import Bundle
-from merino_edge.formats.measurement import Conditions, Summary, summarize
+from merino_edge.formats.measurement import Conditions, summarize
 from merino_edge.runtime import roofline
 from merino_edge.runtime.conditions import conditions_between, snapshot
 from merino_edge.runtime.device_info import device_info
@@ -34,30 +34,6 @@ class _Samples(NamedTuple):
 
     total_ns: List[int]
     step_ns: List[int]
-
-
-class _Speed(NamedTuple):
-    """The fields of a report that say how fast it was."""
-
-    avg_ns: int
-    stddev_ns: Optional[int]
-    avg_ts: float
-    stddev_ts: Optional[float]
-    ci95_ts: Optional[float]
-    samples_ns: List[int]
-    samples_ts: List[float]
-    ttft_ms: Optional[Summary]
-    itl_ms: Optional[Summary]
-
-
-class _Power(NamedTuple):
-    """The fields of a report that say what the board took."""
-
-    power_w: Optional[float] = None
-    energy_mj_per_token: Optional[float] = None
-    idle_power_w: Optional[float] = None
-    energy_above_idle_mj_per_token: Optional[float] = None
-    power_source: Optional[str] = None
 
 
 def run_bench(
@@ -112,9 +88,9 @@ def _measure(
     conditions = conditions_between(
         before, snapshot(telemetry.root), device.n_cores, telemetry.root
     )
-    manifest, speed = bundle.manifest, _speed(case, samples)
+    manifest = bundle.manifest
     ns_per_token = summarize(samples.total_ns, "ns").mean / case.n_tokens
-    power = _power(watch.mean_w(case.label), ns_per_token, telemetry)
+    mean_w = watch.mean_w(case.label)
     return BenchReport(
         merino_edge_version=__version__,
         bundle=manifest.name,
@@ -134,16 +110,17 @@ def _measure(
         device=device,
         conditions=_with_telemetry(conditions, watch, telemetry),
         **case._asdict(),
-        **speed._asdict(),
-        **power._asdict(),
+        **_speed(case, samples),
+        **_power(mean_w, ns_per_token, telemetry),
     )
 
 
-def _speed(case: BenchCase, samples: _Samples) -> _Speed:
+def _speed(case: BenchCase, samples: _Samples) -> Dict[str, Any]:
+    """The fields of a report that say how fast it was."""
     per_s = [case.n_tokens / (1e-9 * ns) for ns in samples.total_ns]
     total, speed = summarize(samples.total_ns, "ns"), summarize(per_s, "tok/s")
     steps_ms = summarize([ns / 1e6 for ns in samples.step_ns], "ms")
-    return _Speed(
+    return dict(
         avg_ns=round(total.mean),
         stddev_ns=None if total.std is None else round(total.std),
         avg_ts=speed.mean,
@@ -156,12 +133,15 @@ def _speed(case: BenchCase, samples: _Samples) -> _Speed:
     )
 
 
-def _power(mean_w: Optional[float], ns_per_token: float, telemetry: Telemetry) -> _Power:
-    """Watts times the time of a token; nothing where no power was measured."""
+def _power(mean_w: Optional[float], ns_per_token: float, telemetry: Telemetry) -> Dict[str, Any]:
+    """The fields that say what the board took: watts times the time of a token.
+
+    All None where no power was measured.
+    """
     if mean_w is None or telemetry.source is None:
-        return _Power()
+        return dict(power_w=None, energy_mj_per_token=None)
     ms, idle_w = 1e-6 * ns_per_token, telemetry.idle_w
-    return _Power(
+    return dict(
         power_w=mean_w,
         energy_mj_per_token=mean_w * ms,
         idle_power_w=idle_w,

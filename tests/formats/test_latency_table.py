@@ -8,7 +8,8 @@ from latency_tables import table_by
 from merino_edge.errors import ChecksumError, FormatError, SpecError, UsageError
 from merino_edge.formats import jsonio
 from merino_edge.formats import latency_table as tables
-from merino_edge.formats.latency_table import Workload, merge, read_table, write_table
+from merino_edge.formats.latency_merge import merge
+from merino_edge.formats.latency_table import Workload, read_table, write_table
 
 
 @pytest.fixture(scope="module")

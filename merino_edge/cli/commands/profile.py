@@ -33,7 +33,8 @@ from merino_edge.cli.latency_card import card, print_validation, summary_of
 from merino_edge.cli.machine import is_workstation, require_workstation
 from merino_edge.cli.output import Progress, print_json, warn
 from merino_edge.errors import UsageError
-from merino_edge.formats.latency_table import LatencyTable, merge, read_table, write_table
+from merino_edge.formats.latency_merge import merge
+from merino_edge.formats.latency_table import LatencyTable, read_table, write_table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
