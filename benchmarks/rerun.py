@@ -1,4 +1,4 @@
-"""Measure again what the pages show, stage after stage; about an hour on two cores, by estimate.
+"""Measure again what the pages show, stage after stage; about an hour on two cores.
 
 The one idea: nothing is measured here. A stage is one call of a script that stands beside this, in
 a process of its own; its report goes to ``benchmarks/results/``, where git shows what changed, and

@@ -96,9 +96,9 @@ STAGES = (
     _build("smollm2-int4", "smollm2", "int4", 0.5, 1024),
     Stage("tiny", 0.1, ("benchmarks/soak/tiny_checkpoint.py", "{out}"), "tiny"),
     _build("tiny-int8", "tiny", "int8", 0.1, 256),
-    Stage("peers", 9, _script("peers/run.py", *_PEERS), "results.json", "peers"),
+    Stage("peers", 11, _script("peers/run.py", *_PEERS), "results.json", "peers"),
     Stage("presets", 0.5, _script("search/presets.py"), "presets.json", "search", 1),
-    Stage("headline", 16, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"),
+    Stage("headline", 22, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"),
     Stage("latency-table", 4, _PROFILE, "table-tiny-int4.json", "latency"),
     Stage(
         "latency-confirm",
@@ -127,7 +127,7 @@ STAGES = (
         "search",
         1,
     ),
-    Stage("entropy", 1.5, _script("search/entropy_tables.py"), "entropy_tables.json", "search", 1),
+    Stage("entropy", 6, _script("search/entropy_tables.py"), "entropy_tables.json", "search", 1),
     Stage(
         "socket",
         1.5,
@@ -145,9 +145,9 @@ STAGES = (
     ),
     Stage(
         "accuracy",
-        3,
-        _script("native/accuracy.py", *_ACCURACY, "--tokens", "65536"),
-        "accuracy.json",
+        2,
+        _script("native/accuracy.py", *_ACCURACY, "--tokens", "16384"),
+        "accuracy-short.json",
         "native",
     ),
     Stage(
