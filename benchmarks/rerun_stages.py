@@ -91,18 +91,18 @@ _SPEED = ("--steps", "8", "--rounds", "3", "--threads", "2")
 # Races first, while the machine is as quiet as it was found.
 STAGES = (
     Stage("smollm2", 0.2, _IMPORT, "smollm2-checkpoint"),
-    _build("smollm2-fp32", "smollm2", "fp32", 0.5, 1024),
-    _build("smollm2-int8", "smollm2", "int8", 0.5, 1024),
-    _build("smollm2-int4", "smollm2", "int4", 0.5, 1024),
+    _build("smollm2-fp32", "smollm2", "fp32", 0.3, 1024),
+    _build("smollm2-int8", "smollm2", "int8", 0.3, 1024),
+    _build("smollm2-int4", "smollm2", "int4", 0.3, 1024),
     Stage("tiny", 0.1, ("benchmarks/soak/tiny_checkpoint.py", "{out}"), "tiny"),
     _build("tiny-int8", "tiny", "int8", 0.1, 256),
-    Stage("peers", 11, _script("peers/run.py", *_PEERS), "results.json", "peers"),
+    Stage("peers", 12, _script("peers/run.py", *_PEERS), "results.json", "peers"),
     Stage("presets", 0.5, _script("search/presets.py"), "presets.json", "search", 1),
-    Stage("headline", 22, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"),
-    Stage("latency-table", 4, _PROFILE, "table-tiny-int4.json", "latency"),
+    Stage("headline", 21, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"),
+    Stage("latency-table", 3.5, _PROFILE, "table-tiny-int4.json", "latency"),
     Stage(
         "latency-confirm",
-        3,
+        2,
         _script("latency/confirm_study.py", "{latency-table}", "--budgets", "5", "--seeds", "2"),
         "confirm-short.json",
         "latency",
@@ -110,7 +110,7 @@ STAGES = (
     Stage("training", 1.5, _script("training/speed.py", *_SPEED), "speed.json", "training"),
     Stage(
         "eval-speed",
-        4,
+        3,
         _script(
             "quality/eval_speed.py",
             *("{smollm2}", "--data", "{data}", "--bundle", "{smollm2-int8}:native"),
@@ -121,13 +121,20 @@ STAGES = (
     ),
     Stage(
         "baselines",
-        1.5,
+        2,
         _script("search/baselines.py", "--candidates", "64"),
         "baselines-short.json",
         "search",
         1,
     ),
-    Stage("entropy", 6, _script("search/entropy_tables.py"), "entropy_tables.json", "search", 1),
+    Stage(
+        "entropy",
+        1.5,
+        _script("search/entropy_tables.py", "--draws", "4"),
+        "entropy_tables.json",
+        "search",
+        1,
+    ),
     Stage(
         "socket",
         1.5,
@@ -135,7 +142,7 @@ STAGES = (
         "round_trip.json",
         "soak",
     ),
-    Stage("soak", 1.5, _script("soak/soak.py", "{tiny-int8}"), "soak.json", "soak"),
+    Stage("soak", 1, _script("soak/soak.py", "{tiny-int8}"), "soak.json", "soak"),
     Stage(
         "serving",
         1.2,
@@ -152,12 +159,12 @@ STAGES = (
     ),
     Stage(
         "pretrained",
-        2,
+        1.5,
         _script("quality/pretrained.py", *_PRETRAINED),
         "pretrained-short.json",
         "quality",
     ),
-    Stage("updates", 2.5, _script("updates/mutate.py"), "mutations.json", "updates"),
+    Stage("updates", 1.5, _script("updates/mutate.py"), "mutations.json", "updates"),
 )
 
 
