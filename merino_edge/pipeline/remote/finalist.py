@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from merino_edge.errors import UsageError
 from merino_edge.export.recipe import RECIPES, in_precision
 from merino_edge.formats.architecture import Architecture, describe
+from merino_edge.formats.latency_merge import differences
 from merino_edge.formats.latency_table import (
     FIT,
     PREDICTED,
     LatencyRow,
     LatencyTable,
     Workload,
-    differences,
     read_table,
 )
 from merino_edge.formats.probes import ProbeSet
