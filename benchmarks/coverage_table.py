@@ -32,6 +32,7 @@ from merino_edge.errors import UsageError
 
 SCHEMA = "merino-edge.coverage/1"
 N_LEAST = 10
+PACKAGE = Path(__file__).resolve().parents[1] / "merino_edge"
 
 
 class Share(NamedTuple):
@@ -108,7 +109,7 @@ def make(options: argparse.Namespace) -> Report:
 
 
 def measured_files(data: str) -> dict[str, Any]:
-    """Path -> coverage.py's own summary.
+    """Path -> coverage.py's own summary, of this checkout: tests install others.
 
     Raises:
         UsageError: There are no such data, or nothing was measured.
@@ -121,7 +122,7 @@ def measured_files(data: str) -> dict[str, Any]:
         try:
             found = coverage.Coverage(data_file=data)
             found.load()
-            found.json_report(outfile=str(report))
+            found.json_report(outfile=str(report), include=[str(PACKAGE / "*")])
         except coverage.exceptions.CoverageException as error:
             raise UsageError(f"'{data}' cannot be read: {error}", hint=hint) from error
         return dict(json.loads(report.read_text("utf-8"))["files"])

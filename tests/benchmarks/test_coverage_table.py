@@ -59,7 +59,7 @@ def test_a_process_that_a_measured_one_starts_is_measured_too(tmp_path):
     start = f"import subprocess, sys; subprocess.check_call([sys.executable, '-c', {code!r}])"
     (tmp_path / "start.py").write_text(start)
     environment = {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if not k.startswith("COVERAGE_")},
         "COVERAGE_FILE": str(tmp_path / "coverage"),
         "PYTHONPATH": str(ROOT),
     }
