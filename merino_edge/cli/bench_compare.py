@@ -60,6 +60,13 @@ def differences(then: Earlier, reports: List[BenchReport]) -> List[str]:
     return found
 
 
+def doubts(then: Earlier, reports: List[BenchReport]) -> List[str]:
+    """Why to mistrust the earlier run of the cases that are compared, such as a busy machine."""
+    pairs = [(report.case.label, then.reports.get(_key(report.case))) for report in reports]
+    line = "{}, then: {}"
+    return [line.format(name, text) for name, r in pairs if r for text in r.conditions.warnings]
+
+
 def _differences(then: BenchReport, now: BenchReport) -> List[str]:
     sides = zip(_circumstances(then), _circumstances(now))
     line = "{}: {} then, {} now"

@@ -125,6 +125,14 @@ def test_what_else_is_not_the_same_is_said(tmp_path, capsys):
     assert "not the same: machine" not in out
 
 
+def test_a_doubt_about_the_earlier_run_is_not_forgotten(tmp_path, capsys):
+    old = measured(tmp_path, capsys, *CASES)
+    (report,) = json.loads(old.read_text())
+    bend(old, conditions={**report["conditions"], "warnings": ["a neighbour was loud."]})
+    run(tmp_path, *CASES, "--compare", str(old))
+    assert "warning: tg4, then: a neighbour was loud." in capsys.readouterr().err
+
+
 def test_a_comparison_leaves_stdout_to_the_script(tmp_path, capsys):
     old = measured(tmp_path, capsys, *CASES)
     run(tmp_path, *CASES, "-o", "json", "--compare", str(old))

@@ -105,6 +105,8 @@ def _write_comparison(
     stream.write("\nbeside {}:\n{}".format(then.path, table(bench_compare.HEADER, rows)))
     for line in bench_compare.differences(then, reports):
         stream.write("not the same: {}\n".format(line))
+    for text in bench_compare.doubts(then, reports):
+        warn(text)
 
 
 def _reading(report: bench_report.BenchReport, found: bench_report.Roofline) -> str:
