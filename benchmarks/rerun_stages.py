@@ -77,7 +77,7 @@ _IMPORT = ("-m", "merino_edge", "import", "{gguf}", "-o", "{out}", "--quiet")
 _PEERS = ("--python", "{peers_python}", "--gguf", "{gguf}", "--work", "{scratch}")
 _PEERS += ("--rounds", "3", "--starts", "3")
 # Without the native decoder in float32, for which every decoder would be built once more.
-_HEADLINE = ("--forms", "native:int8,native:int4,ort:fp32,ort:int8,ort:int4")
+_HEADLINE = ("--forms", "native:int8,native:int4,native:int4-all,ort:fp32,ort:int8,ort:int4")
 _HEADLINE += ("--work", "{scratch}", "--rounds", "2", "--tokens", "32")
 _PROFILE = ("-m", "merino_edge", "profile", "--target", "host", "--space", "tiny", "--precision")
 _PROFILE += ("int4", "--threads", "1", "--max-minutes", "4", "-o", "{out}", "--quiet")
@@ -85,7 +85,8 @@ _PRETRAINED = ("--data", "{data}", "--work", "{scratch}", "--limit", "40", "--te
 _PRETRAINED += ("--tasks", "wikitext2,hellaswag,arc_easy,piqa", "--form", "torch fp32={smollm2}")
 _PRETRAINED += ("--form", "native int8={smollm2-int8}:native")
 _PRETRAINED += ("--form", "native int4={smollm2-int4}:native")
-_ACCURACY = ("{smollm2}", "{smollm2-fp32}", "{smollm2-int8}", "{smollm2-int4}", "--text", "{text}")
+_ACCURACY = ("{smollm2}", "{smollm2-fp32}", "{smollm2-int8}", "{smollm2-int4}")
+_ACCURACY += ("{smollm2-int4-all}", "--text", "{text}")
 _SPEED = ("--steps", "8", "--rounds", "3", "--threads", "2")
 
 # Races first, while the machine is as quiet as it was found.
@@ -94,11 +95,12 @@ STAGES = (
     _build("smollm2-fp32", "smollm2", "fp32", 0.3, 1024),
     _build("smollm2-int8", "smollm2", "int8", 0.3, 1024),
     _build("smollm2-int4", "smollm2", "int4", 0.3, 1024),
+    _build("smollm2-int4-all", "smollm2", "int4-all", 0.3, 1024),
     Stage("tiny", 0.1, ("benchmarks/soak/tiny_checkpoint.py", "{out}"), "tiny"),
     _build("tiny-int8", "tiny", "int8", 0.1, 256),
     Stage("peers", 12, _script("peers/run.py", *_PEERS), "results.json", "peers"),
     Stage("presets", 0.5, _script("search/presets.py"), "presets.json", "search", 1),
-    Stage("headline", 21, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"),
+    Stage("headline", 22.5, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"),
     Stage("latency-table", 3.5, _PROFILE, "table-tiny-int4.json", "latency"),
     Stage(
         "latency-confirm",

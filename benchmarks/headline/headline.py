@@ -39,7 +39,8 @@ from merino_edge.errors import MissingDependencyError, UsageError  # noqa: E402
 from merino_edge.formats.architecture import Architecture, write_architecture  # noqa: E402
 from merino_edge.formats.jsonio import write_bytes_atomic  # noqa: E402
 
-FORMS = "native:fp32,native:int8,native:int4,ort:fp32,ort:int8,ort:int4"
+FORMS = "native:fp32,native:int8,native:int4,native:int4-all,ort:fp32,ort:int8,ort:int4"
+ALONE = ("fp32", "int4-all")  # precisions whose native file does not share its bundle with a graph
 CONTEXT_LEN = 512
 
 
@@ -94,8 +95,8 @@ def forms_of(words: str) -> list[tuple[str, str]]:
 
 
 def target_of(form: tuple[str, str]) -> str:
-    """In float32 a bundle for this machine holds a graph; the native file has its own target."""
-    return "nano-cpu" if form == ("native", "fp32") else "host"
+    """Where a bundle for this machine has no native file, or a graph that no form asks for."""
+    return "nano-cpu" if form[0] == "native" and form[1] in ALONE else "host"
 
 
 class Workshop:

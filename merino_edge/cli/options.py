@@ -7,6 +7,7 @@ from typing import Any, Dict, Sequence
 
 from merino_edge.errors import UsageError
 
+PRECISIONS = ("fp16", "fp32", "int8", "int4", "int4-all")  # of weights
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 

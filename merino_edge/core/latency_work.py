@@ -40,12 +40,14 @@ class Stored(NamedTuple):
     value: float
 
 
-# int8 has an f16 scale for 32 numbers, int4 a scale and a minimum; an int4 file's words are int8.
+# int8 has an f16 scale for 32 numbers, int4 a scale and a minimum; an int4 file's words are int8,
+# those of int4-all are int4.
 _STORED = {
     "fp32": Stored(4.0, 4.0, 4.0),
     "fp16": Stored(2.0, 2.0, 2.0),
     "int8": Stored(1.0625, 1.0625, 2.0),
     "int4": Stored(0.625, 1.0625, 2.0),
+    "int4-all": Stored(0.625, 0.625, 2.0),
 }
 
 

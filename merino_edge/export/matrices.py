@@ -79,9 +79,12 @@ class Whole:
         """GatherBlockQuantized, which wants the bytes of a row in one dimension."""
         form = self._forms[name]
         width = form.n_blocks * BLOCK_COLUMNS
-        table = g.reshaped_weight(name + QUANTS, (g.rows_of(name + QUANTS), width))
+        row_bytes = width * form.bits // 8
+        table = g.reshaped_weight(name + QUANTS, (g.rows_of(name + QUANTS), row_bytes))
         facts: dict[str, Any] = {"bits": form.bits, "block_size": BLOCK_COLUMNS, "quantize_axis": 1}
-        inputs = (table, ids, g.weight(name + SCALES))
+        inputs = [table, ids, g.weight(name + SCALES)]
+        if form.bits != 8:
+            inputs.append(g.weight(name + ZEROS))
         found = g.op("GatherBlockQuantized", path, *inputs, domain=CONTRIB, **facts)
         if width == form.n_in:
             return found

@@ -7,7 +7,6 @@ is ``runtime.native_map``, which the tests hold this module to.
 
 import os
 from collections.abc import Callable, Mapping
-from typing import BinaryIO
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from merino_edge.export.quantise import Quantised, quantise
 from merino_edge.formats import jsonio
 from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.native_file import (
+    EMBED,
     F32,
     PANEL_ROWS,
     Q4,
@@ -26,7 +26,7 @@ from merino_edge.formats.native_file import (
 from merino_edge.formats.weights import check_names
 
 BITS = {Q8: 8, Q4: 4}
-Rounding = Callable[[np.ndarray, int], Quantised]
+Rounding = Callable[[np.ndarray, int, bool], Quantised]
 
 
 def pack(
@@ -43,9 +43,9 @@ def pack(
         path: The file.
         architecture: The decoder.
         tensors: Name -> array, as ``formats.weights.weight_shapes`` lists them.
-        precision: "fp32", "int8" or "int4", for the matrices.
+        precision: Of the matrices, one of ``native_file.KINDS``.
         on_progress: Told which tensor is being written.
-        rounding: From a matrix and a number of bits to whole numbers.
+        rounding: Makes whole numbers, as ``quantise`` does.
 
     Raises:
         FormatError: A tensor is missing or has another shape.
@@ -60,7 +60,9 @@ def pack(
             stream.write(layout.head)
             for i, (name, place) in enumerate(layout.tensors.items()):
                 on_progress(f"packing tensor {i + 1} of {len(layout.tensors)}: {name}")
-                _write_tensor(stream, place, tensors[name], rounding)
+                stream.seek(place.offset)
+                for array in _parts(place, tensors[name], name == EMBED, rounding):
+                    stream.write(array.data)
             stream.truncate(layout.file_bytes)
             stream.flush()
             os.fsync(stream.fileno())
@@ -100,12 +102,10 @@ def _by_panel(per_block: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(by_panel, dtype="<f2")
 
 
-def _write_tensor(
-    stream: BinaryIO, place: NativeTensor, array: np.ndarray, rounding: Rounding
-) -> None:
-    stream.seek(place.offset)
+def _parts(
+    place: NativeTensor, array: np.ndarray, looked_up: bool, rounding: Rounding
+) -> list[np.ndarray]:
+    """What a tensor is in the file, one array behind the other."""
     if place.kind == F32:
-        stream.write(np.ascontiguousarray(array, dtype="<f4").data)
-        return
-    for part in panels(rounding(array, BITS[place.kind])):
-        stream.write(part.data)
+        return [np.ascontiguousarray(array, dtype="<f4")]
+    return panels(rounding(array, BITS[place.kind], looked_up))

@@ -81,9 +81,9 @@ def build_probe(
     return Bundle.open(output)
 
 
-def quantise_repeated(array: np.ndarray, bits: int) -> Quantised:
+def quantise_repeated(array: np.ndarray, bits: int, looked_up: bool = False) -> Quantised:
     """Round a matrix that repeats its first panel of rows."""
-    one = quantise(array[:PANEL_ROWS], bits)
+    one = quantise(array[:PANEL_ROWS], bits, looked_up)
     n_out = len(array)
     return replace(
         one,

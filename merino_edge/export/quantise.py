@@ -29,7 +29,7 @@ The last row clips a block's extremes where that lowers the squared error, and m
 so with 4 bits nothing is searched. With 8 bits, where nothing is clipped, it helps: the native
 decoder's perplexity is 1.0034 x float32's with the 16 scales of ``INT8_TOPS`` and 1.0060 x with 127
 alone (32,768 tokens, 8-bit activations included). The embedding is dear in any 4 bits, and stays
-at 8 (``tensor_kinds``).
+at 8 (``tensor_kinds``) unless the precision is "int4-all".
 """
 
 from dataclasses import dataclass
@@ -69,8 +69,13 @@ class Quantised:
     bits: int
 
 
-def quantise(matrix: np.ndarray, bits: int) -> Quantised:
-    """Round a float matrix [n_out, n_in] to 8 or 4 bits a value.
+def quantise(matrix: np.ndarray, bits: int, looked_up: bool = False) -> Quantised:
+    """Round a float matrix to whole numbers.
+
+    Args:
+        matrix: float [n_out, n_in].
+        bits: Of a value, 8 or 4.
+        looked_up: Its rows are read one by one, too; a graph can do so with whole zero points only.
 
     Raises:
         SpecError: A value is not finite, or beyond what float16 scales and minimums reach.
@@ -81,6 +86,8 @@ def quantise(matrix: np.ndarray, bits: int) -> Quantised:
     if bits == 8:
         return _int8(blocks, n_in)
     whole = _int4(blocks, *_whole_zeros(blocks), n_in)
+    if looked_up:
+        return whole
     free = _int4(blocks, *_free_minimums(blocks), None, n_in)
     worth = _squared_error(blocks, free) <= WORTHWHILE * _squared_error(blocks, whole)
     return free if worth else whole

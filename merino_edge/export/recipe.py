@@ -27,7 +27,7 @@ class Recipe:
 
     Attributes:
         precision: Of the matrices: "fp32" or "fp16" (norms, softmax and logits are float32 in
-            both), "int8" or "int4".
+            both), "int8", "int4" or "int4-all".
         native: The bundle holds a file for the native decoder.
         graph: The bundle holds a graph.
         chunk_len: Most new tokens in a call of an engine; 0 for a target without engines.
@@ -118,11 +118,11 @@ def in_precision(recipe: Recipe, precision: str) -> Recipe:
     if recipe.chunk_len:
         possible, takes = not whole, "fp16 or fp32"
     else:
-        possible, takes = precision != "fp16", "fp32, int8 or int4"
+        possible, takes = precision != "fp16", "fp32, int8, int4 or int4-all"
     if not possible:
         raise UnsupportedError(
             f"--precision {precision} is not for this target: it takes {takes}.",
-            hint="fp16 is for nano, orin-nano and rtx; int8 and int4 for host and nano-cpu.",
+            hint="fp16 is for nano, orin-nano and rtx; whole numbers are for host and nano-cpu.",
         )
     return replace(recipe, precision=precision, native=recipe.native or whole)
 

@@ -66,8 +66,9 @@ from merino_edge.formats.weights import PAGE_BYTES, Shape, weight_shapes
 
 NATIVE_FILE = "model.merino"
 F32, Q8, Q4 = 0, 1, 2
-KINDS = {"fp32": F32, "int8": Q8, "int4": Q4}
-WORDS = ("embed.weight", "head.weight")
+KINDS = {"fp32": F32, "int8": Q8, "int4": Q4, "int4-all": Q4}
+EMBED = "embed.weight"
+WORDS = (EMBED, "head.weight")
 PANEL_ROWS, BLOCK_COLUMNS, LINE_BYTES = 16, 32, 64
 BLOCK_BYTES = {Q8: 512, Q4: 256}  # quants of 16 rows x 32 columns
 SCALE_BYTES = {Q8: 2, Q4: 4}  # of a row and block: an f16 scale, an f16 minimum
@@ -121,10 +122,10 @@ class Plan(NamedTuple):
 
 
 def tensor_kinds(architecture: Architecture, precision: str) -> Dict[str, int]:
-    """Name -> kind: matrices in the precision ("fp32", "int8", "int4"), the rest F32.
+    """Name -> kind: matrices in the precision (one of ``KINDS``), the rest F32.
 
-    With int4, what stands for words stays in int8: 4 bits there cost 6 % of perplexity
-    (export.quantise says where that was seen).
+    With int4, what stands for words stays in int8: 4 bits there, which is "int4-all", cost 6 % of
+    perplexity (export.quantise says where that was seen).
     """
     kinds = {}
     for name, shape in weight_shapes(architecture).items():

@@ -24,7 +24,7 @@ from merino_edge.formats.architecture import Architecture
 from merino_edge.formats.native_file import BLOCK_COLUMNS
 from merino_edge.formats.weights import Shape, TensorEntry, weight_shapes
 
-WHOLE = ("int8", "int4")  # precisions
+WHOLE = ("int8", "int4", "int4-all")  # precisions; the last with the table of tokens in 4 bits
 MIDDLE_8, MIDDLE_4 = 128, 8  # what MatMulNBits subtracts where it is given no zero points
 QUANTS, SCALES, ZEROS, OFFSETS = ".quants", ".scales", ".zeros", ".offsets"
 

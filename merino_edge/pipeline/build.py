@@ -45,7 +45,7 @@ class BuildOptions:
 
     Attributes:
         context_len: Tokens that the cache holds.
-        precision: "fp16", "fp32", "int8" or "int4".
+        precision: "fp16", "fp32", "int8", "int4" or "int4-all".
         n_best: Largest logits that an engine gives as outputs of their own.
     """
 

@@ -18,6 +18,7 @@ KINDS = {
     "fp32": ("host", None, "ort"),
     "int8": ("nano-cpu", "int8", "native"),
     "int4": ("nano-cpu", "int4", "native"),
+    "int4-all": ("nano-cpu", "int4-all", "native"),
 }
 
 

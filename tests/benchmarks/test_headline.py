@@ -80,6 +80,6 @@ def test_all_forms_are_built_timed_once_and_compared(
     assert "native int8" in out
     assert "| a token, ort fp32 (measured)" in out
     rounds = {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "rounds").iterdir()}
-    assert len(rounds) == 2 * 2 * 6
+    assert len(rounds) == 2 * 2 * 7
     headline.main()
     assert {path: path.stat().st_mtime_ns for path in rounds} == rounds

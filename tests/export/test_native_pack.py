@@ -15,7 +15,7 @@ from merino_edge.runtime.native_map import native_tensors
 
 SMALL = tiny_architecture(vocab_size=24, max_seq_len=8)
 GOLDEN = os.path.join(os.path.dirname(__file__), "..", "golden")
-BITS = {"int8": 8, "int4": 4}
+BITS = {"int8": 8, "int4": 4, "int4-all": 4}
 
 
 def packed(tmp_path, architecture, precision, seed=0):
@@ -32,7 +32,7 @@ def test_todays_packer_writes_the_golden_bytes(tmp_path, name):
         assert new.read() == old.read()
 
 
-@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("precision", list(BITS))
 @pytest.mark.parametrize(
     "architecture", [tiny_architecture(), llama_architecture(), *MIXTURES.values()]
 )
@@ -41,8 +41,9 @@ def test_numpy_reads_back_exactly_what_the_integers_stand_for(tmp_path, architec
     for name, found in native_tensors(path, architecture).items():
         expected = tensors[name]
         if expected.ndim == 2 and name != "pos_embed.weight":
-            bits = 8 if name in ("embed.weight", "head.weight") else BITS[precision]
-            expected = dequantise(quantise(expected, bits))
+            of_words = precision == "int4" and name in ("embed.weight", "head.weight")
+            bits = 8 if of_words else BITS[precision]
+            expected = dequantise(quantise(expected, bits, name == "embed.weight"))
         np.testing.assert_array_equal(found, expected, err_msg=name)
 
 

@@ -91,6 +91,7 @@ def test_free_minimums_are_taken_where_they_halve_the_squared_error():
     shifted = np.random.RandomState(0).standard_normal((64, 256)).astype(np.float32) + 20
 
     assert quantise(shifted, 4).zeros is None
+    assert quantise(shifted, 4, looked_up=True).zeros is not None
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -112,10 +112,13 @@ def test_a_product_rounds_the_other_factor_and_nothing_else(tmp_path, kind, widt
 
 @pytest.mark.usefixtures("native_library")
 @pytest.mark.parametrize("weights", [random_tensors, from_free_blocks])
+@pytest.mark.parametrize(("precision", "bits_of_words"), [("int4", 8), ("int4-all", 4)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_native_and_onnx_runtime_differ_by_the_rounding_of_activations(tmp_path, family, weights):
+def test_native_and_onnx_runtime_differ_by_the_rounding_of_activations(
+    tmp_path, family, precision, bits_of_words, weights
+):
     architecture = FAMILIES[family]
-    bundle, parity = build(tmp_path, architecture, weights(architecture, 0), "int4")
+    bundle, parity = build(tmp_path, architecture, weights(architecture, 0), precision)
 
     # build_bundle itself holds each backend to torch, to numpy and to the other.
     assert {e.role for e in bundle.manifest.files.values()} == {"native", "onnx", "weights"}
@@ -125,7 +128,8 @@ def test_native_and_onnx_runtime_differ_by_the_rounding_of_activations(tmp_path,
     forms = WholeWeights(bundle.file("weights"), architecture).forms
     expected = weights is from_free_blocks
     assert forms[DOWN].has_offsets == expected
-    assert forms["embed.weight"].bits == 8
+    assert forms["embed.weight"].bits == bits_of_words
+    assert not forms["embed.weight"].has_offsets  # its operator of a graph knows none
 
 
 def test_the_numbers_of_the_graph_are_those_of_the_quantiser(tmp_path):

@@ -42,7 +42,7 @@ def test_the_header_and_config_of_the_golden_file_are_the_documented_bytes():
     assert struct.unpack("<4I2Q", data[192:224]) == (1, 24, 16, 0, 4096, 2 * 512 + 2 * 32)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4", "int4-all"])
 @pytest.mark.parametrize("architecture", [SMALL, llama_architecture()])
 def test_tensors_lie_in_order_on_64_byte_lines_without_overlap(architecture, precision):
     layout = plan(architecture, tensor_kinds(architecture, precision))
@@ -63,6 +63,15 @@ def test_only_matrices_are_quantised():
     assert {n for n, kind in kinds.items() if kind == Q8} == {
         n for n, shape in weight_shapes(SMALL).items() if len(shape) == 2
     } - {"pos_embed.weight"}
+
+
+def test_words_keep_8_bits_unless_all_matrices_shall_have_4():
+    def of_4_bits(precision):
+        return {n for n, kind in tensor_kinds(SMALL, precision).items() if kind == Q4}
+
+    matrices = {n for n, kind in tensor_kinds(SMALL, "int8").items() if kind == Q8}
+    assert matrices - of_4_bits("int4") == {"embed.weight"}
+    assert of_4_bits("int4-all") == matrices
 
 
 def test_sizes_pad_rows_to_16_and_columns_to_32():

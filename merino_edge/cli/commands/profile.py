@@ -65,7 +65,7 @@ def _add_decoders(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("fp16", "fp32", "int8", "int4"),
+        choices=options.PRECISIONS,
         help="of the weights (the target's)",
     )
     options.add_backend(parser)
