@@ -100,7 +100,9 @@ STAGES = (
     _build("tiny-int8", "tiny", "int8", 0.1, 256),
     Stage("peers", 12, _script("peers/run.py", *_PEERS), "results.json", "peers"),
     Stage("presets", 0.5, _script("search/presets.py"), "presets.json", "search", 1),
-    Stage("headline", 22.5, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"),
+    Stage(
+        "headline", 22.5, _script("headline/headline.py", *_HEADLINE), "headline.json", "headline"
+    ),
     Stage("latency-table", 3.5, _PROFILE, "table-tiny-int4.json", "latency"),
     Stage(
         "latency-confirm",
