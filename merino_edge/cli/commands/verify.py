@@ -149,8 +149,8 @@ def _tell_findings(findings: List[Any], target: str, report: _Report) -> None:
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise UnsupportedError(
-            "the graph breaks a rule of target '{}' at {} nodes; the first is '{}'.".format(
-                target, len(errors), errors[0].node
+            "the graph breaks rules of target '{}', {} of them; the first at '{}'.".format(
+                target, len({error.rule for error in errors}), errors[0].node
             ),
             note="[{}] {} {}".format(errors[0].rule, errors[0].what, errors[0].why),
             hint="merino-edge verify --rules --target {} lists the rules.".format(target),
