@@ -31,7 +31,8 @@ from table_parts import Table, below, beside, columns, named, rows, tables_in, w
 from merino_edge.formats import jsonio
 from merino_edge.formats.measurement import DeviceInfo
 
-HEADLINE_FORMS_LEFT_OUT = ("native fp32", "ort int8", "ort int4")
+HEADLINE_LEFT_OUT = ("native fp32", "ort int8", "ort int4", "prompt, native int4", "prompt, ort")
+HEADLINE_BESIDE_OURS = (headline_report.REFERENCE, "pythia-70m", "smollm2-135m")
 PROXIES = {
     "entropy (gamma0 1/16), growth to 2": "entropy, as `search` takes it",
     "shallowness": "layers, counted backwards",
@@ -91,15 +92,15 @@ def _headline() -> str:
     report = _read(headline_report, name)
     found = headline_report.sections(report)
     (ratios,), (times,) = (tables_in(found[f"headline_{part}"]) for part in ("ratios", "times"))
-    left_out = HEADLINE_FORMS_LEFT_OUT
-    kept = [row for row in ratios.rows if not any(form in row[0] for form in left_out)]
+    kept = [row for row in ratios.rows if not any(word in row[0] for word in HEADLINE_LEFT_OUT)]
     forms = where(where(times, "backend", "native"), "weights", "int8")
+    shown = tuple(row for row in forms.rows if row[0] in {*ratios.header, *HEADLINE_BESIDE_OURS})
     how = f"Counted, built, predicted or measured, as each row says, with {report.threads} threads"
     return _joined(
         _source(how, report.provenance, name),
         ratios._replace(rows=tuple(kept)),
         f"Native decoder, int8, a prompt of {report.n_prompt} tokens, {report.n_gen} generated:",
-        columns(forms, "bundle", "peak memory", "a token, ms", "prompt, ms"),
+        columns(forms._replace(rows=shown), "bundle", "peak memory", "a token, ms", "prompt, ms"),
     )
 
 
@@ -236,12 +237,12 @@ def _forms() -> str:
 
 
 def _coverage() -> str:
-    """Package by package; the module that words it needs coverage.py."""
+    """In one row; the module that words it needs coverage.py."""
     name = "coverage.json"
     if not (RESULTS / name).exists():
         return _missing(name, "make coverage")
     kind = import_module("coverage_table")
     report = _read(kind, name)
     packages = tables_in(kind.markdown(report))[0]
-    shown = columns(packages, "statements", "branches", "covered")
+    shown = columns(rows(packages, ["all"]), "statements", "branches", "covered")
     return _joined(_source(f"Counted, {report.tests}", report.provenance, name), shown)

@@ -46,7 +46,10 @@ CURVES = "Bits per byte of the held-out part against tokens read, a line a conte
 # Folder of a page -> what it shows. A name alone is a module that reads for itself: ``tables()``.
 PAGES: dict[str, tuple[Source | str, ...]] = {
     "..": ("front_page",),
-    ".": (Source("rerun.json", "rerun_report", "rerun"),),
+    ".": (
+        Source("rerun.json", "rerun_report", "rerun"),
+        Source("coverage.json", "coverage_table", "coverage"),
+    ),
     "headline": (Source("headline.json", "headline_report"),),
     "latency": ("tables_page", Source("confirm.json", "confirm_report", "confirm")),
     "native": (
