@@ -146,7 +146,7 @@ STAGES = (
         "round_trip.json",
         "soak",
     ),
-    Stage("soak", 1, _script("soak/soak.py", "{tiny-int8}"), "soak.json", "soak"),
+    Stage("soak", 1, _script("soak/soak.py", "{tiny-int8}"), "soak-short.json", "soak"),
     Stage(
         "serving",
         1.2,
