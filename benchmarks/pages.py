@@ -58,7 +58,7 @@ PAGES: dict[str, tuple[Source | str, ...]] = {
         Source("cold_start.json", "cold_start", "cold_start"),
         Source("step_profile.json", "step_profile", "step_profile"),
     ),
-    "peers": (Source("results.json", "peers_tables", records="peers_report"),),
+    "peers": (Source("results.json", "peers_tables", records="peers_report"), "without_amx"),
     "quality": (
         Source("contestants.json", "entrants", "contestants", record="Contestants"),
         Source("entrant_times.json", "entrant_times", "contestant_times"),
