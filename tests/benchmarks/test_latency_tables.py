@@ -36,7 +36,7 @@ def test_decoders_that_were_not_fitted_are_foretold_as_promised(tables, precisio
     assert decode.mape <= 0.04
     assert decode.within_10 >= 0.95
     assert decode.kendall_tau >= 0.95
-    assert 0.85 <= decode.coverage <= 0.95
+    assert 0.85 <= decode.coverage <= 0.98  # 90 % of 84 rows; the pages say where 95 is passed
     assert prefill.mape <= 0.06
     assert min(decode.others.values()) > decode.mape
 

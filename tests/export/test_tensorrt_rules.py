@@ -23,6 +23,7 @@ from merino_edge.export.recipe import TENSORRT
 from merino_edge.export.tensorrt_rules import RULES, lint, rules_table
 from merino_edge.formats.architecture import BlockSpec
 from merino_edge.formats.engine_spec import ShapeProfile, shape_profiles
+from merino_edge.runtime.engine.door import TENSORRT_RTX, open_tensorrt
 
 pytestmark = [pytest.mark.torch, pytest.mark.onnx]
 
@@ -531,9 +532,8 @@ class Rtx:
     """NVIDIA's own parser, which needs no GPU. A network must outlive its parser."""
 
     def __init__(self, library):
-        self._library = library
-        self._logger = library.Logger(library.Logger.INTERNAL_ERROR)
-        self._builder = library.Builder(self._logger)
+        self._library, self._logger = library.module, library.log
+        self._builder = self._library.Builder(self._logger)
 
     def parses(self, graph):
         network = self._builder.create_network(0)
@@ -546,7 +546,8 @@ class Rtx:
 
 @pytest.fixture(scope="module")
 def rtx():
-    return Rtx(pytest.importorskip("tensorrt_rtx_bindings"))
+    pytest.importorskip("tensorrt_rtx_bindings")
+    return Rtx(open_tensorrt(TENSORRT_RTX))
 
 
 def test_rtx_has_the_operators_that_the_table_says(rtx):

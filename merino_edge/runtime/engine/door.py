@@ -3,7 +3,9 @@
 The one idea: whoever needs the library gets a ``Library``, which also keeps what the library says.
 TensorRT reports almost every failure by returning ``None`` or ``False`` and writing the reason to a
 logger, so a good error message is made of that log. The log must outlive every object that was
-made with it; keep the ``Library`` as long as any of them.
+made with it; keep the ``Library`` as long as any of them. TensorRT keeps the first logger of a
+process while anything made with it lives, and ignores every other; so there is one for all that
+open it, and opening it again begins a new page in it.
 
 This module knows nothing of engines, and tells versions apart for messages only.
 """
@@ -11,7 +13,8 @@ This module knows nothing of engines, and tells versions apart for messages only
 import collections
 import contextlib
 import re
-from typing import Any, Callable, Deque, List, NamedTuple, Optional, Tuple
+import weakref
+from typing import Any, Callable, Deque, List, MutableMapping, NamedTuple, Optional, Tuple
 
 from merino_edge.errors import EngineError, MissingDependencyError, UsageError
 
@@ -116,7 +119,7 @@ def open_tensorrt(kind: str = TENSORRT, on_line: Optional[OnLine] = None) -> Lib
     except (ImportError, OSError) as error:
         raise _unloadable(kind, error)
     text = str(module.__version__)
-    return Library(module, _numbers(text), text, kind, _new_log(module, on_line))
+    return Library(module, _numbers(text), text, kind, _log_of(module, on_line))
 
 
 def _import_tensorrt() -> Any:
@@ -145,6 +148,18 @@ def _unloadable(kind: str, error: Exception) -> EngineError:
         hint="a missing libnvinfer or libcudart means that TensorRT and CUDA do not belong "
         "together, or that a container runs without --runtime nvidia; see merino-edge doctor.",
     )
+
+
+_LOGS: MutableMapping[Any, Any] = weakref.WeakKeyDictionary()  # module -> its log
+
+
+def _log_of(module: Any, on_line: Optional[OnLine]) -> Any:
+    """The log of this process, empty; what is said from now on goes to ``on_line``."""
+    if module in _LOGS:
+        LogLines.__init__(_LOGS[module], on_line)
+    else:
+        _LOGS[module] = _new_log(module, on_line)
+    return _LOGS[module]
 
 
 def _new_log(module: Any, on_line: Optional[OnLine]) -> Any:

@@ -100,3 +100,13 @@ def test_an_unknown_operator_is_refused_with_its_node(library, tmp_path):
     (tmp_path / "decoder.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(EngineError, match=r"node 0 'odd/one'.*INVALID_NODE"):
         build_plan(library, request_of(str(tmp_path / "decoder.onnx")))
+
+
+def test_two_that_open_it_share_the_log_that_tensorrt_listens_to(library):
+    builder = library.module.Builder(library.log)
+    library.log.warnings.append("of yesterday")
+    again = open_tensorrt("tensorrt-rtx")
+    other = again.module.Builder(again.log)  # another log would be warned of, and then ignored
+    assert again.log is library.log
+    assert list(again.log.warnings) == []
+    del builder, other
