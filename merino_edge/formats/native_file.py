@@ -124,8 +124,8 @@ class Plan(NamedTuple):
 def tensor_kinds(architecture: Architecture, precision: str) -> Dict[str, int]:
     """Name -> kind: matrices in the precision (one of ``KINDS``), the rest F32.
 
-    With int4, what stands for words stays in int8: 4 bits there, which is "int4-all", cost 6 % of
-    perplexity (export.quantise says where that was seen).
+    With int4, what stands for words stays in int8: 4 bits there, which is "int4-all", cost 6 or 7 %
+    of perplexity (export.quantise and benchmarks/native say where that was seen).
     """
     kinds = {}
     for name, shape in weight_shapes(architecture).items():
